@@ -1,0 +1,209 @@
+"""What is measured and how: lips, reading, pictures, seams and joins, each with its source and its trap.
+
+Definitions and known figures are those of the course's benchmarks; every table carries its adversaries.
+"""
+
+# T frames  P lip points (40)  H height  W width  S samples
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 lip points
+
+
+# --- lips -----------------------------------------------------------------------------------------------------------
+
+
+def lip_error(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over frames of the root mean squared coordinate error of two (T, P, 2) lip motions, in % of the eye corners.
+
+    Both are head-fixed, in eye-corner units, each with its own clip's mean over the unedited words subtracted.
+    Trap: the mean mumble scores well (no motion at all: about 2.1 on GRID); read `LipReader` beside it.
+    """
+    return float(100 * np.sqrt(np.mean((predicted - truth) ** 2, axis=(1, 2))).mean())
+
+
+def opening(lips: np.ndarray) -> np.ndarray:
+    """Mouth opening (T,): distance of the inner lips' midpoints (mesh 13 and 14) of (T, P, 2), in its unit."""
+    return np.linalg.norm(lips[:, UPPER_LIP] - lips[:, LOWER_LIP], axis=-1)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of two (T,) curves; 0 where one of them is flat (a held mouth follows nothing)."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 1e-12 else 0.0
+
+
+def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """How much `predicted` (T, P, 2) moves against `truth`: ratio of the deviations about the unedited words' mean.
+
+    1 is lively as life, below 1 mumbles. Trap: noise raises it; a held open mouth has some without moving.
+    """
+    return float(np.sqrt(np.mean(predicted**2) / np.mean(truth**2)))
+
+
+def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> int:
+    """Frames by which the opening of `predicted` (T, P, 2) comes late against `truth` (negative: early)."""
+    a, b = opening(predicted), opening(truth)
+
+    def at(lag: int) -> float:
+        lo, hi = max(lag, 0), len(a) + min(lag, 0)
+        return correlation(a[lo:hi], b[lo - lag : hi - lag])
+
+    return max(range(-most, most + 1), key=lambda lag: (at(lag), -abs(lag)))
+
+
+@dataclass
+class LipReader:
+    """Reads a word from its lips alone: LDA (shrinkage 0.3) on 12 principal components at 12 times across the word.
+
+    The word's duration is left out on purpose: alone it reads 0.38 of GRID's digits, and it belongs to the sound.
+    Trap: fitted on true lips of one corpus, it judges only words and camera angles of that corpus.
+    """
+
+    components: int = 12
+    times: int = 12
+    _pca: PCA | None = field(default=None, repr=False)
+    _lda: LinearDiscriminantAnalysis | None = field(default=None, repr=False)
+
+    def _features(self, words: Sequence[np.ndarray]) -> np.ndarray:
+        rows = []
+        for lips in words:
+            codes = self._pca.transform(lips.reshape(len(lips), -1))  # (T, components)
+            places = np.linspace(0, len(lips) - 1, self.times)
+            rows.append(np.stack([np.interp(places, np.arange(len(lips)), c) for c in codes.T]).ravel())
+        return np.stack(rows)
+
+    def fit(self, words: Sequence[np.ndarray], labels: Sequence[str]) -> LipReader:
+        """Learn from words: a list of (T_i, P, 2) lip motions and what each one says."""
+        self._pca = PCA(self.components).fit(np.concatenate([w.reshape(len(w), -1) for w in words]))
+        self._lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(self._features(words), labels)
+        return self
+
+    def read(self, words: Sequence[np.ndarray]) -> np.ndarray:
+        """What each (T_i, P, 2) lip motion says: (n,) labels."""
+        return self._lda.predict(self._features(words))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def psnr(result: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 pictures of any equal shape. Trap: a blur scores well."""
+    return float(peak_signal_noise_ratio(truth, result, data_range=255))
+
+
+def ssim(result: np.ndarray, truth: np.ndarray) -> float:
+    """Mean structural similarity over the frames of uint8 (T, H, W, 3), window 7 (Wang et al. 2004)."""
+    pairs = zip(result, truth, strict=True)
+    return float(np.mean([structural_similarity(t, r, channel_axis=-1, data_range=255) for r, t in pairs]))
+
+
+def _luma(frames: np.ndarray) -> np.ndarray:
+    return frames.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+
+
+def gradient_energy(frames: np.ndarray) -> float:
+    """Mean squared horizontal step of the luma of uint8 (T, H, W, 3): sharpness. Trap: noise is sharp too."""
+    return float(np.mean(np.diff(_luma(frames), axis=2) ** 2))
+
+
+def flicker(frames: np.ndarray) -> float:
+    """Root mean squared second difference over time of the luma of uint8 (T, H, W, 3), T >= 3, in grey levels."""
+    return float(np.sqrt(np.mean(np.diff(_luma(frames), n=2, axis=0) ** 2)))
+
+
+def mouth_box(points: np.ndarray, *, height: float, width: float) -> tuple[slice, slice]:
+    """Rows and columns of a box of the given pixels around the mean of (…, P, 2+) lip points (48 x 56 on GRID)."""
+    x, y = points[..., :2].reshape(-1, 2).mean(0)
+    top, left = max(0, round(y - height / 2)), max(0, round(x - width / 2))
+    return slice(top, top + round(height)), slice(left, left + round(width))
+
+
+# --- seams and joins --------------------------------------------------------------------------------------------------
+
+
+def share_above(joins: Sequence[float], steps: np.ndarray, *, percentile: float = 95) -> float:
+    """Share of joins whose step lies above the clip's own percentile of steps (5 % by chance at the 95th).
+
+    No fixed factor will do: 26 % of true frame-to-frame steps exceed 1.3 times their mean.
+    """
+    return float(np.mean(np.asarray(joins) > np.percentile(steps, percentile)))
+
+
+def motion_steps(points: np.ndarray) -> np.ndarray:
+    """Frame-to-frame motion (T - 1,) of (T, P, 2+) landmarks: mean distance moved, in their unit."""
+    return np.linalg.norm(np.diff(points, axis=0), axis=-1).mean(1)
+
+
+def picture_steps(frames: np.ndarray) -> np.ndarray:
+    """Frame-to-frame change (T - 1,) of uint8 (T, H, W, 3): root mean squared luma step after a 1-pixel blur."""
+    luma = np.stack([gaussian_filter(f, 1.0) for f in _luma(frames)])
+    return np.sqrt(np.mean(np.diff(luma, axis=0) ** 2, axis=(1, 2)))
+
+
+def sound_steps(audio: np.ndarray, rate: int, *, hop: float = 0.010) -> tuple[np.ndarray, np.ndarray]:
+    """Level steps (dB) and spectral flux between neighbouring 20 ms windows of mono (S,) sound: two (n,) curves.
+
+    Entry i compares the windows before and after sample round((i + 1) * hop * rate): look a join up there.
+    Flux is the root mean squared step of the log spectrum (1e-4 floor), so that a quiet click counts.
+    """
+    size, step = round(2 * hop * rate), round(hop * rate)
+    starts = np.arange(0, len(audio) - 2 * size, step)
+    windows = np.stack([audio[s : s + 2 * size].reshape(2, size) for s in starts])  # before, after
+    level = 10 * np.log10(np.mean(windows**2, axis=-1) + 1e-8)
+    spectrum = np.log(np.abs(np.fft.rfft(windows * np.hanning(size), axis=-1)) + 1e-4)
+    return np.abs(level[:, 1] - level[:, 0]), np.sqrt(np.mean((spectrum[:, 1] - spectrum[:, 0]) ** 2, axis=-1))
+
+
+def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> float:
+    """PSNR in dB of a uint8 (H, W, 3) frame against its neighbour, moved onto it by DIS optical flow (Kroeger 2016).
+
+    `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts.
+    """
+    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (frame, neighbour)]
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # (H, W, 2): frame to neighbour
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
+    moved = cv2.remap(neighbour, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return psnr(moved[mask], frame[mask])
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and 95 % bootstrap interval of (n,) values: (mean, low, high)."""
+    values = np.asarray(values, float)
+    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(values[picks].mean(1), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def better(ours: Sequence[float], theirs: Sequence[float], *, higher: bool) -> bool:
+    """Whether `ours` beats `theirs` pair by pair: the interval of the mean difference excludes 0."""
+    _, low, high = interval(np.asarray(ours, float) - np.asarray(theirs, float))
+    return low > 0 if higher else high < 0
+
+
+def table(rows: dict[str, dict[str, Sequence[float]]], *, digits: int = 2) -> str:
+    """Rows of named lists of values as text: `n`, mean and [low, high] a column; an empty cell where there is none."""
+    columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+    lines = [["", "n", *columns]]
+    for name, row in rows.items():
+        cells = []
+        for column in columns:
+            values = row.get(column)
+            form = "" if values is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*interval(values), d=digits)
+            cells.append(form)
+        lines.append([name, str(max(len(v) for v in row.values())), *cells])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
