@@ -1,6 +1,7 @@
 """The transcript: word differences and edit commands."""
 
 import doctest
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ def spoken(text: str) -> list[Word]:
 
 
 GRID = spoken("Bin blue at f two f now.")
-lexicon = st.lists(st.sampled_from("a b c Don't two, — F. ...".split()), max_size=12)
+lexicon = st.lists(st.sampled_from(["a", "b", "c", "Don't", "two,", "—", "F.", "..."]), max_size=12)
 
 
 def done(words, spans):
@@ -39,7 +40,7 @@ def test_spans_turn_the_old_words_into_the_new(old, new):
         return
     spans = diff(words, text)
     assert done(words, spans) == after
-    for left, right in zip(spans, spans[1:]):  # ordered, and an audible word stays between two spans
+    for left, right in pairwise(spans):  # ordered, and an audible word stays between two spans
         assert any(key(w.text) for w in words[left.last : right.first])
     assert all(s.new or s.last > s.first for s in spans)
 
