@@ -1,0 +1,330 @@
+"""Data sets by name: manifests, cache, mirrors, downloads that resume, and the consent that goes with every file.
+
+A data set is one `data_manifests/<name>.yaml` (those in THLIB_MANIFESTS come first). A file is looked for in the cache
+(THLIB_CACHE), in a mirror (THLIB_MIRROR: a folder `<data set>/<file>`, used in place, or a base URL), at the manifest's
+URL, and has to match its SHA-256. Only `fetch`, `path` and `mirror` open connections; THLIB_OFFLINE=1 forbids them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+import pooch
+import requests
+import yaml
+
+from thlib.errors import DataError
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What the people in a file agreed to. `edit`: "yes", "no" or "unknown"; `publish`: "yes" or "no"."""
+
+    edit: str = "unknown"
+    publish: str = "no"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set.
+
+    Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, None where unknown.
+    tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard.
+    """
+
+    licence: str
+    tier: str
+    consent: Consent
+    url: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    split: str | None = None
+    transcript: str | None = None
+    shows: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: its terms and its files by name, or, for one without files, its `size` and `how` to get it."""
+
+    name: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    tier: str
+    consent: Consent
+    files: dict[str, File]
+    size: str = ""
+    how: str = ""
+    base: str = ""
+
+
+def names() -> tuple[str, ...]:
+    """The names of all data sets that have a manifest, sorted."""
+    return tuple(sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")}))
+
+
+def manifest(name: str) -> Manifest:
+    """The manifest of a data set. DataError if there is none or it is refused."""
+    if name not in names():
+        raise DataError(f"no data set is called {name!r}: choose one of {', '.join(names())}")
+    file = next(filter(Path.is_file, (folder / f"{name}.yaml" for folder in _folders())))
+    return _parse(file, file.stat().st_mtime_ns)
+
+
+def fetch(name: str, files: Iterable[str] | None = None) -> dict[str, Path]:
+    """Local paths of a data set's files (all, or those named), downloaded where they are not at hand.
+
+    >>> fetch("mediapipe-face-landmarker")  # {"face_landmarker.task": PosixPath(...)}
+
+    The next call continues a download that was cut off. DataError says what is missing and how to get it.
+    """
+    known = manifest(name)
+    if not known.files:
+        raise DataError(f"{known.title} ({known.size}) is not downloaded by thlib: {known.how}, see {known.homepage}")
+    return {file: _locate(known, file) for file in (known.files if files is None else files)}
+
+
+def path(entry: str) -> Path:
+    """The local path of one file, `path("grid-s1/bbaf4p.mpg")`; otherwise as `fetch`."""
+    name, _, file = entry.partition("/")
+    return fetch(name, [file])[file]
+
+
+def status(name: str) -> dict[str, str]:
+    """Where each file of a data set lies: "cache", "mirror" (a folder) or "absent"; opens no connection."""
+    roots = {place: root for place, root in _roots().items() if isinstance(root, Path)}
+    return {
+        file: next((place for place, root in roots.items() if (root / name / file).is_file()), "absent")
+        for file in manifest(name).files
+    }
+
+
+def mirror(dest: str | Path, sets: Iterable[str] | None = None) -> list[Path]:
+    """Fill the mirror folder `dest` with data sets (default: all that have files); the paths of the copies."""
+    copies = []
+    for name in [name for name in names() if manifest(name).files] if sets is None else sets:
+        for file, source in fetch(name).items():
+            copies.append(_inside(Path(dest), f"{name}/{file}"))
+            if not copies[-1].is_file() or not _matches(copies[-1], manifest(name).files[file]):
+                with atomic(copies[-1]) as half:
+                    shutil.copyfile(source, half)
+    return copies
+
+
+def purge(what: str) -> int:
+    """Delete from the cache "downloads", "tracks" (landmarks: biometric data), one data set, or "all"; bytes freed."""
+    folders = {name: f"thlib-downloads/{name}" for name in names()}
+    folders |= {"downloads": "thlib-downloads", "tracks": "thlib-tracks", "all": "thlib-*"}
+    if what not in folders:
+        raise DataError(f"the cache holds nothing called {what!r}: purge downloads, tracks, all, or a data set by name")
+    freed = 0
+    for folder in cache().glob(folders[what]):
+        freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shutil.rmtree(folder)
+    return freed
+
+
+def cache() -> Path:
+    """The folder of downloads and cached tracks: THLIB_CACHE, or the platform's place for caches."""
+    return Path(os.environ.get("THLIB_CACHE") or pooch.os_cache("thlib")).expanduser().absolute()
+
+
+def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of `make()`, made once for each `key` (anything that JSON can write) and kept in the cache as npz.
+
+    >>> cached("tracks", [sha256(video), "mesh", "largest"], lambda: {"points": points})
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    file = cache() / f"thlib-{kind}" / f"{digest}.npz"
+    spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew
+    with spoilt, np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
+    arrays = make()
+    with atomic(file) as half, half.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+    return arrays
+
+
+def consent(file: str | Path) -> Consent:
+    """The consent for a file on disk, known by its hash wherever it lies, or for a "set/file" that is not on disk.
+
+    A file that no manifest knows, such as the user's own, has Consent("unknown", "no").
+    """
+    if Path(file).is_file():
+        entries = (entry for name in names() for entry in manifest(name).files.values())
+        return next((entry.consent for entry in entries if entry.sha256 == sha256(file)), Consent())
+    name, _, entry = str(file).partition("/")
+    listed = manifest(name).files if name in names() else {}
+    return listed[entry].consent if entry in listed else Consent()
+
+
+def publishable(file: str | Path) -> bool:
+    """Whether a file may be seen in a README, a report or a committed picture; known as in `consent`."""
+    return consent(file).publish == "yes"
+
+
+def sha256(file: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, computed again only when its size or time of change differs."""
+    stat = os.stat(file)
+    return _sha256(str(file), stat.st_mtime_ns, stat.st_size)
+
+
+@contextmanager
+def atomic(file: str | Path) -> Iterator[Path]:
+    """Yield a `*.partial` beside `file` to write to; it takes the final name only if the block ends without error."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        yield half
+        os.replace(half, file)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=8192)
+def _sha256(file: str, _changed: int, _size: int) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _folders() -> list[Path]:
+    own = os.environ.get("THLIB_MANIFESTS")
+    return [*([Path(own)] if own else []), Path(__file__).resolve().parents[1] / "data_manifests"]
+
+
+@lru_cache(maxsize=256)
+def _parse(file: Path, _changed: int) -> Manifest:
+    where = str(file)
+    try:
+        # The C loader is ten times as quick; both build plain values only.
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        shared, files = {key: raw[key] for key in ("licence", "tier", "consent")}, {}
+        for name, entry in raw.get("files", {}).items():
+            where = f"{file} (file {name!r})"
+            _inside(Path(file.stem), name)
+            files[name] = _file(shared | entry, raw.get("base", ""))
+        return Manifest(name=file.stem, **raw | {"files": files, "consent": _consent(raw["consent"])})
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as problem:
+        reason = " ".join(str(problem).split())
+        raise DataError(
+            f"manifest {where} is refused ({reason}): correct it after those in data_manifests"
+        ) from problem
+
+
+def _file(entry: dict, base: str) -> File:
+    url = urljoin(base, entry["url"]) if entry.get("url") else None
+    if url and urlsplit(url).scheme not in ("https", "http", "file"):
+        raise ValueError(f"the scheme of {url} is not https, http or file")
+    if not re.fullmatch("[0-9a-f]{64}", entry.get("sha256", "0" * 64)):
+        raise ValueError(f"sha256 {entry['sha256']!r} is not 64 hexadecimal digits")
+    return File(**entry | {"url": url, "consent": _consent(entry["consent"])})
+
+
+def _consent(raw: dict) -> Consent:
+    edit, publish = (
+        {True: "yes", False: "no"}.get(raw[key], raw[key]) for key in ("edit", "publish")
+    )  # YAML's yes, no
+    if edit not in ("yes", "no", "unknown") or publish not in ("yes", "no"):
+        raise ValueError(f"consent {raw} is not edit: yes|no|unknown, publish: yes|no")
+    return Consent(edit, publish)
+
+
+def _inside(root: Path, name: str) -> Path:
+    """`root / name`, refused if it leads out of `root` on any platform or by a link."""
+    plain = name.isprintable() and not set(name) & set("\\:") and not set(name.split("/")) & {"", ".", ".."}
+    if not plain or not (root / name).resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{name!r} leads out of the folder {root}: rename it, or remove the link that leads outside")
+    return root / name
+
+
+def _roots() -> dict[str, Path | str]:
+    """Where files may lie already: the cache, and THLIB_MIRROR as a folder (Path) or a base URL (str)."""
+    roots, value = {"cache": cache() / "thlib-downloads"}, os.environ.get("THLIB_MIRROR")
+    if not value:
+        return roots
+    if value.startswith(("https://", "http://")):
+        return roots | {"mirror": value.rstrip("/")}
+    folder = Path(url2pathname(urlsplit(value).path) if value.startswith("file:") else value).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"THLIB_MIRROR={value} is no folder and no https, http or file URL: correct it or unset it")
+    return roots | {"mirror": folder}
+
+
+def _matches(file: Path, entry: File) -> bool:
+    return entry.bytes in (None, file.stat().st_size) and entry.sha256 in (None, sha256(file))
+
+
+def _locate(known: Manifest, name: str) -> Path:
+    place, urls = f"{known.name}/{name}", []
+    if name not in known.files:
+        raise DataError(f"there is no file {place}: data set {known.name} has {', '.join(list(known.files)[:9])} ...")
+    for root in _roots().values():
+        if isinstance(root, str):
+            urls.append(f"{root}/{place}")
+        elif (file := _inside(root, place)).is_file():
+            if not _matches(file, known.files[name]):
+                raise DataError(f"{file} has not the size or SHA-256 that its manifest states: delete or replace it")
+            return file
+    return _download(place, known.files[name], [*urls, *filter(None, [known.files[name].url])])
+
+
+def _download(place: str, entry: File, urls: list[str]) -> Path:
+    """The file from the first URL that answers. Wrong bytes are deleted and end the search."""
+    target, tried = cache() / "thlib-downloads" / place, []
+    what = f"{place} ({entry.bytes / 1e6:.1f} MB, {entry.url})" if entry.bytes else f"{place} ({entry.url})"
+    remedy = f"or put the file, fetched elsewhere, into a mirror folder as {place} and set THLIB_MIRROR to that folder"
+    if not entry.sha256:
+        raise DataError(f"{what} is not downloaded, since its SHA-256 is not known: fetch it by hand, {remedy}")
+    for url in urls:
+        try:
+            return _retrieve(url, target, entry.sha256)
+        except OSError as problem:
+            tried.append(f"{urlsplit(url).netloc}: {problem if type(problem) is OSError else type(problem).__name__}")
+        except ValueError as problem:
+            raise DataError(
+                f"{url} serves other bytes than its manifest states (deleted): try later, {remedy}"
+            ) from problem
+    raise DataError(
+        f"{what} is not at hand and cannot be downloaded ({'; '.join(tried)}): connect and try again, {remedy}"
+    )
+
+
+def _retrieve(url: str, target: Path, digest: str) -> Path:
+    if not url.startswith("file:") and os.environ.get("THLIB_OFFLINE", "0") not in ("", "0"):
+        raise OSError("THLIB_OFFLINE forbids connections")
+    pooch.get_logger().setLevel("WARNING")
+    return Path(pooch.retrieve(url, digest, target.name, target.parent, downloader=partial(_resume, target)))
+
+
+def _resume(target: Path, url: str, output: str, _pooch: object) -> None:
+    """A downloader for pooch that goes on where `<target>.partial` ends, if the server can; else it starts again."""
+    if url.startswith("file:"):
+        shutil.copyfile(url2pathname(urlsplit(url).path), output)
+        return
+    half = target.with_name(f"{target.name}.partial")
+    half.touch()
+    headers = {"Range": f"bytes={half.stat().st_size}-", "Accept-Encoding": "identity"}
+    with requests.get(url, headers=headers, stream=True, timeout=(10, 60)) as answer, half.open("r+b") as stream:
+        if answer.status_code != 416:  # 416: nothing is left to be sent
+            answer.raise_for_status()
+            stream.seek(0, os.SEEK_END if answer.status_code == 206 else os.SEEK_SET)
+            for block in answer.iter_content(1 << 16):
+                stream.write(block)
+            stream.truncate()
+    os.replace(half, output)
