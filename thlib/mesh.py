@@ -1,11 +1,11 @@
-"""The three networks of MediaPipe's face_landmarker.task, run by ai-edge-litert: detector, 478-point mesh, blendshapes.
+"""The networks that find a face's landmarks: the three of MediaPipe's face_landmarker.task, and face-alignment's two.
 
-No GL library is opened and no connection made. The steps are those of the published face landmarker (Kartynnik et al.
-2019, "Real-time facial surface geometry from monocular video on mobile GPUs"; Bazarevsky et al. 2019, "BlazeFace";
-Grishchenko et al. 2020, "Attention mesh"): detect once, then let each frame's landmarks say where the next face is.
+`FaceMesh` runs the former by ai-edge-litert: no GL library is opened and no connection made. Its steps are those of the
+published landmarker (Bazarevsky et al. 2019, "BlazeFace"; Kartynnik et al. 2019, "Real-time facial surface geometry";
+Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landmarks say where the next frame's are.
 """
 
-# N faces  A anchors (896)
+# N detections  A anchors (896)
 from __future__ import annotations
 
 import zipfile
@@ -17,158 +17,25 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from scipy.special import expit
 
+from thlib import data
+from thlib.errors import DataError
+
 DETECTOR_SIDE, MESH_SIDE = 128, 256
 ENLARGE = 1.5  # side of the region over the longer edge of the face's box
-BLENDSHAPE_POINTS = np.array(
-    [
-        "0",
-        "1",
-        "4",
-        "5",
-        "6",
-        "7",
-        "8",
-        "10",
-        "13",
-        "14",
-        "17",
-        "21",
-        "33",
-        "37",
-        "39",
-        "40",
-        "46",
-        "52",
-        "53",
-        "54",
-        "55",
-        "58",
-        "61",
-        "63",
-        "65",
-        "66",
-        "67",
-        "70",
-        "78",
-        "80",
-        "81",
-        "82",
-        "84",
-        "87",
-        "88",
-        "91",
-        "93",
-        "95",
-        "103",
-        "105",
-        "107",
-        "109",
-        "127",
-        "132",
-        "133",
-        "136",
-        "144",
-        "145",
-        "146",
-        "148",
-        "149",
-        "150",
-        "152",
-        "153",
-        "154",
-        "155",
-        "157",
-        "158",
-        "159",
-        "160",
-        "161",
-        "162",
-        "163",
-        "168",
-        "172",
-        "173",
-        "176",
-        "178",
-        "181",
-        "185",
-        "191",
-        "195",
-        "197",
-        "234",
-        "246",
-        "249",
-        "251",
-        "263",
-        "267",
-        "269",
-        "270",
-        "276",
-        "282",
-        "283",
-        "284",
-        "285",
-        "288",
-        "291",
-        "293",
-        "295",
-        "296",
-        "297",
-        "300",
-        "308",
-        "310",
-        "311",
-        "312",
-        "314",
-        "317",
-        "318",
-        "321",
-        "323",
-        "324",
-        "332",
-        "334",
-        "336",
-        "338",
-        "356",
-        "361",
-        "362",
-        "365",
-        "373",
-        "374",
-        "375",
-        "377",
-        "378",
-        "379",
-        "380",
-        "381",
-        "382",
-        "384",
-        "385",
-        "386",
-        "387",
-        "388",
-        "389",
-        "390",
-        "397",
-        "398",
-        "400",
-        "402",
-        "405",
-        "409",
-        "415",
-        "454",
-        "466",
-        "468",
-        "469",
-        "470",
-        "471",
-        "472",
-        "473",
-        "474",
-        "475",
-        "476",
-        "477",
-    ],
-    dtype=int,
+FAN = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
+
+
+def ids(text: str) -> np.ndarray:
+    """Landmark numbers from a text of numbers."""
+    return np.array(text.split(), dtype=int)
+
+
+BLENDSHAPE_POINTS = ids(
+    "0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103 "
+    "105 107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 168 172 173 176 "
+    "178 181 185 191 195 197 234 246 249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297 300 308 310 "
+    "311 312 314 317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379 380 381 382 384 385 386 "
+    "387 388 389 390 397 398 400 402 405 409 415 454 466 468 469 470 471 472 473 474 475 476 477"
 )  # what the third network reads, in its order
 
 
@@ -181,8 +48,18 @@ class Region:
     side: float
     angle: float
 
+    @classmethod
+    def around(cls, xy: np.ndarray, along: np.ndarray) -> Region:
+        """The square around points (N, 2), `ENLARGE` times their longer edge, upright by the direction `along` (2,)."""
+        angle = float(np.arctan2(along[1], along[0]))
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # frame to upright
+        upright = xy @ turn.T
+        low, high = upright.min(0), upright.max(0)
+        x, y = (low + high) / 2 @ turn
+        return cls(float(x), float(y), float(ENLARGE * (high - low).max()), angle)
+
     def to_frame(self, pixels: int) -> np.ndarray:
-        """Affine map (2, 3) from a crop of `pixels`² to the frame."""
+        """Affine map (2, 3) from a crop of `pixels`² to the frame (corner to corner, as MediaPipe samples)."""
         c, s = np.cos(self.angle) * self.side / pixels, np.sin(self.angle) * self.side / pixels
         half = pixels / 2
         return np.array([[c, -s, self.x - half * (c - s)], [s, c, self.y - half * (s + c)]])
@@ -190,31 +67,116 @@ class Region:
 
 @dataclass(frozen=True)
 class Face:
-    """A detected face: box (left, top, right, bottom) and keypoints (6, 2) in pixels, score in [0, 1].
-
-    Keypoints: the eye at the image's left, the eye at its right, nose, mouth, and the two ears.
-    """
+    """A face in a frame: box (left, top, right, bottom) in pixels, the region to look at, score in [0, 1]."""
 
     box: np.ndarray
-    keypoints: np.ndarray
+    region: Region
     score: float
 
-    @property
-    def region(self) -> Region:
-        """Where the mesh network looks: around the box, upright by the line between the eyes."""
-        (x0, y0, x1, y1), (dx, dy) = self.box, self.keypoints[1] - self.keypoints[0]
-        return Region((x0 + x1) / 2, (y0 + y1) / 2, ENLARGE * max(x1 - x0, y1 - y0), float(np.arctan2(dy, dx)))
+
+@dataclass(frozen=True)
+class Found:
+    """Landmarks (L, 3) in pixels, their 52 controls or None, and where to look in the next frame, None for afresh."""
+
+    points: np.ndarray
+    controls: np.ndarray | None = None
+    next: Face | None = None
 
 
-def region_of(points: np.ndarray) -> Region:
-    """Where the next frame's face will be: the box of these points (478, 2 or 3), upright by the eye corners 33, 263."""
-    xy = points[:, :2]
-    angle = float(np.arctan2(*(xy[263] - xy[33])[::-1]))
-    c, s = np.cos(angle), np.sin(angle)
-    upright = xy @ np.array([[c, -s], [s, c]])
-    low, high = upright.min(0), upright.max(0)
-    x, y = np.array([[c, -s], [s, c]]) @ ((low + high) / 2)
-    return Region(float(x), float(y), float(ENLARGE * (high - low).max()), angle)
+class FaceMesh:
+    """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one."""
+
+    def __init__(self, task: Path | None = None):
+        """Load the networks of the bundle `task` (default: the data set's), one thread each; takes 0.1 s."""
+        with zipfile.ZipFile(task or data.path("mediapipe-face-landmarker/face_landmarker.task")) as bundle:
+            self._detector, self._mesh, self._blendshapes = (
+                _network(bundle.read(f"{name}.tflite"))
+                for name in ("face_detector", "face_landmarks_detector", "face_blendshapes")
+            )
+        self._anchors = DETECTOR_SIDE * anchors()
+
+    def faces(self, frame: np.ndarray) -> list[Face]:
+        """The faces of an RGB frame uint8 (H, W, 3), left to right; one that the mesh denies is left out."""
+        found = [face for face in self.detect(frame) if self.mesh(frame, face.region)[1] > 0.5]
+        return sorted(found, key=lambda face: face.region.x)
+
+    def locate(self, frame: np.ndarray, face: Face) -> Found | None:
+        """Landmarks and controls of the face near `face`, or None where it has gone."""
+        points, score = self.mesh(frame, face.region)
+        if score <= 0.5:
+            return None
+        xy = points[:, :2]
+        after = Face(np.concatenate([xy.min(0), xy.max(0)]), Region.around(xy, xy[263] - xy[33]), score)
+        return Found(points, self.blendshapes(points), after)
+
+    def detect(self, frame: np.ndarray, *, threshold: float = 0.5) -> list[Face]:
+        """What BlazeFace takes for faces in a frame, best first."""
+        height, width = frame.shape[:2]
+        to_frame = Region(width / 2, height / 2, max(height, width), 0.0).to_frame(DETECTOR_SIDE)
+        image = _crop(frame, to_frame, DETECTOR_SIDE, cv2.BORDER_CONSTANT)
+        values, logits = _run(self._detector, image.astype(np.float32)[None] / 127.5 - 1, (896, 16), (896, 1))
+        scores = expit(logits[:, 0])
+        keep = scores >= threshold
+        values = values[keep].reshape(-1, 8, 2).astype(float)  # centre, size, 6 keypoints (the eyes come first)
+        values[:, [0, *range(2, 8)]] += self._anchors[keep, None]
+        values[:, 0], values[:, 1] = values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2
+        values = values * to_frame[0, 0] + to_frame[:, 2]
+        merged = weighted_suppression(values.reshape(-1, 16), scores[keep])
+        level = [(v[:4], v[6:8] - v[4:6], score) for v, score in merged]
+        return [Face(box, _region(box, eyes), score) for box, eyes, score in level]
+
+    def mesh(self, frame: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
+        """Landmarks (478, 3) in pixels of the frame and the probability that the region shows a face."""
+        to_frame = region.to_frame(MESH_SIDE)
+        image = _crop(frame, to_frame, MESH_SIDE, cv2.BORDER_REPLICATE)
+        raw, logit = _run(self._mesh, image.astype(np.float32)[None] / 255, (478, 3), (1, 1))
+        points = np.empty((478, 3), np.float32)
+        points[:, :2] = raw[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
+        points[:, 2] = raw[:, 2] * (region.side / MESH_SIDE)
+        return points, float(expit(logit[0, 0]))
+
+    def blendshapes(self, points: np.ndarray) -> np.ndarray:
+        """The 52 scores in [0, 1] of landmarks (478, 3) in pixels."""
+        scores = _run(self._blendshapes, points[None, BLENDSHAPE_POINTS, :2].astype(np.float32), (52,))[0]
+        return scores.clip(0, 1)
+
+
+class FaceAlignment:
+    """The 68 points of the package face-alignment (Bulat & Tzimiropoulos 2017), every frame detected afresh, z = 0.
+
+    Its weights are read from a mirror after their hash has matched; nothing is downloaded. Not run with them here.
+    """
+
+    def __init__(self):
+        """Load both networks on the CPU. DataError names the weight files where they are missing."""
+        if "absent" in data.status("face-alignment").values():
+            raise DataError(
+                f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each): `thlib data fetch face-alignment` "
+                "brings them from https://www.adrianbulat.com/downloads/python-fan/, or put them into the folder "
+                "face-alignment of a mirror (THLIB_MIRROR), or take detector='mesh'."
+            )
+        fan, s3fd = map(data.fetch("face-alignment").get, FAN)
+        import face_alignment
+        import torch
+
+        class Local(face_alignment.FaceAlignment):
+            def _load_native(self, network_name, network_size, device, dtype):
+                net = face_alignment.models.FAN(network_size)
+                net.load_state_dict(torch.load(fan, map_location=device, weights_only=True))
+                return net.to(device, dtype=dtype).eval()
+
+        two_d, kwargs = face_alignment.LandmarksType.TWO_D, {"path_to_detector": str(s3fd)}
+        self._net = Local(two_d, device="cpu", compile=False, face_detector_kwargs=kwargs)
+
+    def faces(self, frame: np.ndarray) -> list[Face]:
+        """The faces of an RGB frame uint8 (H, W, 3), left to right."""
+        boxes = np.reshape(self._net.face_detector.detect_from_image(frame.copy()), (-1, 5)).astype(float)
+        return [Face(box[:4], _region(box[:4], np.array([1, 0])), box[4]) for box in boxes[np.argsort(boxes[:, 0])]]
+
+    def locate(self, frame: np.ndarray, face: Face) -> Found:
+        """The 68 landmarks of `face`, z = 0."""
+        xy = self._net.get_landmarks_from_image(frame, [face.box])[0]
+        return Found(np.pad(xy, ((0, 0), (0, 1))).astype(np.float32))
 
 
 def anchors() -> np.ndarray:
@@ -226,67 +188,28 @@ def anchors() -> np.ndarray:
     return np.concatenate(grids)
 
 
-def weighted_suppression(
-    values: np.ndarray, scores: np.ndarray, *, overlap: float = 0.3
-) -> list[tuple[np.ndarray, float]]:
-    """Merge detections that overlap (intersection over union > `overlap`) into their score-weighted mean, best first.
+def weighted_suppression(values: np.ndarray, scores: np.ndarray, *, overlap: float = 0.3) -> list:
+    """Merge detections whose boxes overlap into their score-weighted mean; [(values, best score), ...], best first.
 
-    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,). Bazarevsky et al. 2019, section 4.
+    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,); `overlap` is intersection over union.
     """
     left, found = np.argsort(-scores), []
     area = (values[:, 2:4] - values[:, :2]).prod(1)
     while len(left):
         best = left[0]
         corner = np.minimum(values[left, 2:4], values[best, 2:4]) - np.maximum(values[left, :2], values[best, :2])
-        inter = corner.clip(0).prod(1)
-        same = inter / (area[left] + area[best] - inter) > overlap
+        shared = corner.clip(0).prod(1)
+        same = shared / (area[left] + area[best] - shared) > overlap
         same[0] = True
         group, left = left[same], left[~same]
         found.append((np.average(values[group], axis=0, weights=scores[group]), float(scores[best])))
     return found
 
 
-class FaceMesh:
-    """The three networks of one face_landmarker.task file; `detect`, `mesh` and `blendshapes` are their three steps."""
-
-    def __init__(self, task: Path):
-        """Load the networks of the bundle `task`, one thread each (5 MB, 50 ms)."""
-        with zipfile.ZipFile(task) as bundle:
-            self._detector, self._mesh, self._blendshapes = (
-                _network(bundle.read(f"{name}.tflite"))
-                for name in ("face_detector", "face_landmarks_detector", "face_blendshapes")
-            )
-        self._anchors = anchors()
-
-    def detect(self, frame: np.ndarray, *, threshold: float = 0.5) -> list[Face]:
-        """All faces of an RGB frame uint8 (H, W, 3), best first: BlazeFace on the letterboxed frame."""
-        height, width = frame.shape[:2]
-        to_frame = Region(width / 2, height / 2, max(height, width), 0.0).to_frame(DETECTOR_SIDE)
-        image = _crop(frame, to_frame, DETECTOR_SIDE, cv2.BORDER_CONSTANT)
-        values, logits = _run(self._detector, image.astype(np.float32)[None] / 127.5 - 1, (896, 16), (896, 1))
-        scores = expit(logits[:, 0])
-        keep = scores >= threshold
-        points = values[keep].reshape(-1, 8, 2).astype(float)  # centre, size, 6 keypoints, in units of 1/128
-        centre, half = points[:, 0] + self._anchors[keep] * DETECTOR_SIDE, points[:, 1] / 2
-        keypoints = points[:, 2:] + self._anchors[keep][:, None] * DETECTOR_SIDE
-        corners = np.concatenate([(centre - half)[:, None], (centre + half)[:, None], keypoints], 1)
-        corners = corners * to_frame[0, 0] + to_frame[:, 2]
-        merged = weighted_suppression(corners.reshape(-1, 16), scores[keep])
-        return [Face(v[:4], v[4:].reshape(6, 2), score) for v, score in merged]
-
-    def mesh(self, frame: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
-        """Landmarks (478, 3) in pixels of the frame and the probability that the region shows a face."""
-        to_frame = region.to_frame(MESH_SIDE)
-        image = _crop(frame, to_frame, MESH_SIDE, cv2.BORDER_REPLICATE)
-        raw, logit = _run(self._mesh, image.astype(np.float32)[None] / 255, (478, 3), (1, 1))
-        points = np.empty((478, 3), np.float32)
-        points[:, :2] = raw[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
-        points[:, 2] = raw[:, 2] * region.side / MESH_SIDE
-        return points, float(expit(logit[0, 0]))
-
-    def blendshapes(self, points: np.ndarray) -> np.ndarray:
-        """The 52 scores in [0, 1] of landmarks (478, 3) in pixels."""
-        return _run(self._blendshapes, points[None, BLENDSHAPE_POINTS, :2].astype(np.float32), (52,))[0]
+def _region(box: np.ndarray, along: np.ndarray) -> Region:
+    x0, y0, x1, y1 = box
+    side, angle = ENLARGE * max(x1 - x0, y1 - y0), np.arctan2(along[1], along[0])
+    return Region((x0 + x1) / 2, (y0 + y1) / 2, side, float(angle))
 
 
 def _network(content: bytes) -> Interpreter:
@@ -295,15 +218,13 @@ def _network(content: bytes) -> Interpreter:
     return network
 
 
-def _run(network: Interpreter, image: np.ndarray, *shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """Run a network; its outputs in the order of `shapes`, each the first one with that many numbers."""
-    network.set_tensor(network.get_input_details()[0]["index"], image)
+def _run(network: Interpreter, values: np.ndarray, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    network.set_tensor(network.get_input_details()[0]["index"], values)
     network.invoke()
     outputs = [network.get_tensor(o["index"]) for o in network.get_output_details()]
-    return [next(o for o in outputs if o.size == np.prod(s)).reshape(s).copy() for s in shapes]
+    return [next(o for o in outputs if o.size == np.prod(shape)).reshape(shape) for shape in shapes]
 
 
 def _crop(frame: np.ndarray, to_frame: np.ndarray, side: int, border: int) -> np.ndarray:
-    """The square crop (side, side, 3) whose pixel p shows the frame at to_frame(p)."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(frame, to_frame, (side, side), flags=flags, borderMode=border)

@@ -23,12 +23,12 @@ UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 li
 
 
 def lip_error(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over frames of the root mean squared coordinate error of two (T, P, 2) lip motions, in % of the eye corners.
+    """Mean distance of two (T, P, 2) lip motions, in % of the distance of the eye corners.
 
     Both are head-fixed, in eye-corner units, each with its own clip's mean over the unedited words subtracted.
-    Trap: the mean mumble scores well (no motion at all: about 2.1 on GRID); read `LipReader` beside it.
+    Trap: a mouth that never moves scores about 2.1 on GRID and a mumble less; read `LipReader` beside it.
     """
-    return float(100 * np.sqrt(np.mean((predicted - truth) ** 2, axis=(1, 2))).mean())
+    return float(100 * np.linalg.norm(predicted - truth, axis=-1).mean())
 
 
 def opening(lips: np.ndarray) -> np.ndarray:
@@ -44,11 +44,11 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """How much `predicted` (T, P, 2) moves against `truth`: ratio of the deviations about the unedited words' mean.
+    """How much `predicted` (T, P, 2) moves against `truth`: ratio of their standard deviations over time.
 
-    1 is lively as life, below 1 mumbles. Trap: noise raises it; a held open mouth has some without moving.
+    1 is lively as life, below 1 mumbles, 0 is held. Trap: jitter raises it.
     """
-    return float(np.sqrt(np.mean(predicted**2) / np.mean(truth**2)))
+    return float(np.sqrt(predicted.var(0).mean() / truth.var(0).mean()))
 
 
 def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> int:
