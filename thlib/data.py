@@ -41,18 +41,18 @@ class Consent:
 class File:
     """One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set.
 
-    Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, None where unknown.
+    Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, 0 where unknown.
     tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard.
     """
 
     licence: str
     tier: str
     consent: Consent
-    url: str | None = None
-    bytes: int | None = None
-    sha256: str | None = None
-    split: str | None = None
-    transcript: str | None = None
+    url: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    split: str = ""
+    transcript: str = ""
     shows: str = ""
 
 
@@ -212,8 +212,8 @@ def _folders() -> list[Path]:
 def _parse(file: Path, _changed: int) -> Manifest:
     where = str(file)
     try:
-        # The C loader is ten times as quick; both build plain values only.
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # BaseLoader leaves every value a string: nothing is constructed, and `yes` stays "yes".
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
         shared, files = {key: raw[key] for key in ("licence", "tier", "consent")}, {}
         for name, entry in raw.get("files", {}).items():
             where = f"{file} (file {name!r})"
@@ -222,27 +222,22 @@ def _parse(file: Path, _changed: int) -> Manifest:
         return Manifest(name=file.stem, **raw | {"files": files, "consent": _consent(raw["consent"])})
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as problem:
         reason = " ".join(str(problem).split())
-        raise DataError(
-            f"manifest {where} is refused ({reason}): correct it after those in data_manifests"
-        ) from problem
+        raise DataError(f"manifest {where} is refused ({reason}): mend it, data_manifests has examples") from problem
 
 
 def _file(entry: dict, base: str) -> File:
-    url = urljoin(base, entry["url"]) if entry.get("url") else None
+    url = urljoin(base, entry["url"]) if "url" in entry else ""
     if url and urlsplit(url).scheme not in ("https", "http", "file"):
         raise ValueError(f"the scheme of {url} is not https, http or file")
-    if not re.fullmatch("[0-9a-f]{64}", entry.get("sha256", "0" * 64)):
+    if "sha256" in entry and not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
         raise ValueError(f"sha256 {entry['sha256']!r} is not 64 hexadecimal digits")
-    return File(**entry | {"url": url, "consent": _consent(entry["consent"])})
+    return File(**entry | {"url": url, "bytes": int(entry.get("bytes", 0)), "consent": _consent(entry["consent"])})
 
 
 def _consent(raw: dict) -> Consent:
-    edit, publish = (
-        {True: "yes", False: "no"}.get(raw[key], raw[key]) for key in ("edit", "publish")
-    )  # YAML's yes, no
-    if edit not in ("yes", "no", "unknown") or publish not in ("yes", "no"):
+    if raw["edit"] not in ("yes", "no", "unknown") or raw["publish"] not in ("yes", "no"):
         raise ValueError(f"consent {raw} is not edit: yes|no|unknown, publish: yes|no")
-    return Consent(edit, publish)
+    return Consent(**raw)
 
 
 def _inside(root: Path, name: str) -> Path:
@@ -267,7 +262,7 @@ def _roots() -> dict[str, Path | str]:
 
 
 def _matches(file: Path, entry: File) -> bool:
-    return entry.bytes in (None, file.stat().st_size) and entry.sha256 in (None, sha256(file))
+    return entry.bytes in (0, file.stat().st_size) and entry.sha256 in ("", sha256(file))
 
 
 def _locate(known: Manifest, name: str) -> Path:
@@ -281,28 +276,25 @@ def _locate(known: Manifest, name: str) -> Path:
             if not _matches(file, known.files[name]):
                 raise DataError(f"{file} has not the size or SHA-256 that its manifest states: delete or replace it")
             return file
-    return _download(place, known.files[name], [*urls, *filter(None, [known.files[name].url])])
+    return _download(place, known.files[name], [*urls, known.files[name].url])
 
 
 def _download(place: str, entry: File, urls: list[str]) -> Path:
     """The file from the first URL that answers. Wrong bytes are deleted and end the search."""
     target, tried = cache() / "thlib-downloads" / place, []
-    what = f"{place} ({entry.bytes / 1e6:.1f} MB, {entry.url})" if entry.bytes else f"{place} ({entry.url})"
-    remedy = f"or put the file, fetched elsewhere, into a mirror folder as {place} and set THLIB_MIRROR to that folder"
-    if not entry.sha256:
-        raise DataError(f"{what} is not downloaded, since its SHA-256 is not known: fetch it by hand, {remedy}")
-    for url in urls:
+    what = f"{place} ({f'{entry.bytes / 1e6:.1f} MB, ' * bool(entry.bytes)}{entry.url or 'no address known'})"
+    remedy = f"or fetch the file elsewhere, put it into a mirror folder as {place}, and set THLIB_MIRROR to that folder"
+    for url in filter(None, urls if entry.sha256 else []):
         try:
             return _retrieve(url, target, entry.sha256)
         except OSError as problem:
             tried.append(f"{urlsplit(url).netloc}: {problem if type(problem) is OSError else type(problem).__name__}")
         except ValueError as problem:
             raise DataError(
-                f"{url} serves other bytes than its manifest states (deleted): try later, {remedy}"
+                f"{url} serves other bytes than its manifest states: try again later, {remedy}"
             ) from problem
-    raise DataError(
-        f"{what} is not at hand and cannot be downloaded ({'; '.join(tried)}): connect and try again, {remedy}"
-    )
+    reason = "; ".join(tried) or "no address with a hash"
+    raise DataError(f"{what} is not at hand and can't be downloaded ({reason}): connect and try again, {remedy}")
 
 
 def _retrieve(url: str, target: Path, digest: str) -> Path:
@@ -319,11 +311,12 @@ def _resume(target: Path, url: str, output: str, _pooch: object) -> None:
         return
     half = target.with_name(f"{target.name}.partial")
     half.touch()
-    headers = {"Range": f"bytes={half.stat().st_size}-", "Accept-Encoding": "identity"}
+    start = half.stat().st_size
+    headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=(10, 60)) as answer, half.open("r+b") as stream:
         if answer.status_code != 416:  # 416: nothing is left to be sent
             answer.raise_for_status()
-            stream.seek(0, os.SEEK_END if answer.status_code == 206 else os.SEEK_SET)
+            stream.seek(start if answer.status_code == 206 else 0)
             for block in answer.iter_content(1 << 16):
                 stream.write(block)
             stream.truncate()
