@@ -4,47 +4,43 @@
 from __future__ import annotations
 
 import functools
-import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.signal import savgol_filter
 
-from thlib.clip import Clip
+from thlib import data
+from thlib.clip import Clip, Video
 from thlib.errors import DataError, FaceError
-from thlib.mesh import Face, FaceMesh, region_of
+from thlib.mesh import Face, FaceAlignment, FaceMesh, Found, ids
 
-TRACKER = 1  # raise it when the numbers of `track` change: it is part of the key of every cached track
-SMOOTH = 5  # frames
+TRACKER = 1  # raise it when `track` finds other numbers: it is part of the key of every cached track
+SMOOTH = 7  # frames: halves the jitter of the head
 LONGEST_GAP = 5  # frames without a face that are filled by interpolation
 
-
-def _ids(text: str) -> np.ndarray:
-    return np.array(text.split(), dtype=int)
-
-
-RIGID = _ids("10 151 9 8 168 6 197 195 5 4 33 263 133 362 127 356 234 454")  # they move with the skull alone
-LIPS = _ids(
+RIGID = ids("10 151 9 8 168 6 197 195 5 4 33 263 133 362 127 356 234 454")  # they move with the skull alone
+LIPS = ids(
     "61 146 91 181 84 17 314 405 321 375 291 185 40 39 37 0 267 269 270 409 "
     "78 95 88 178 87 14 317 402 318 324 308 191 80 81 82 13 312 311 310 415"
 )
-LIPS_OUTER = _ids("61 146 91 181 84 17 314 405 321 375 291 409 270 269 267 0 37 39 40 185")  # closed polylines
-LIPS_INNER = _ids("78 95 88 178 87 14 317 402 318 324 308 415 310 311 312 13 82 81 80 191")
-OVAL = _ids(
+LIPS_OUTER = ids("61 146 91 181 84 17 314 405 321 375 291 409 270 269 267 0 37 39 40 185")  # closed, like INNER
+LIPS_INNER = ids("78 95 88 178 87 14 317 402 318 324 308 415 310 311 312 13 82 81 80 191")
+OVAL = ids(
     "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 "
     "152 148 176 149 150 136 172 58 132 93 234 127 162 21 54 103 67 109"
 )
-EYES = (  # the eye at the image's left of an unmirrored face (the person's right), then the other
-    _ids("33 7 163 144 145 153 154 155 133 173 157 158 159 160 161 246"),
-    _ids("263 249 390 373 374 380 381 382 362 398 384 385 386 387 388 466"),
+EYES = (  # of both eyes (brows, irises) that at the image's left, the person's right, comes first
+    ids("33 7 163 144 145 153 154 155 133 173 157 158 159 160 161 246"),
+    ids("263 249 390 373 374 380 381 382 362 398 384 385 386 387 388 466"),
 )
-BROWS = (_ids("70 63 105 66 107 55 65 52 53 46"), _ids("300 293 334 296 336 285 295 282 283 276"))
-IRIS = (_ids("468 469 470 471 472"), _ids("473 474 475 476 477"))  # centre, then four points of the rim
-EAR = _ids("33 160 158 133 153 144"), _ids("362 385 387 263 373 380")  # corners and lids, order of Soukupová & Čech
-IBUG68 = _ids(
+BROWS = ids("70 63 105 66 107 55 65 52 53 46"), ids("300 293 334 296 336 285 295 282 283 276")
+IRIS = ids("468 469 470 471 472"), ids("473 474 475 476 477")  # centre, then four points of the rim
+IBUG68 = ids(
     "127 234 93 58 172 136 149 148 152 377 378 365 397 288 323 454 356 "  # jaw, 0-16
     "70 63 105 66 107 336 296 334 293 300 "  # brows, 17-26
     "168 197 5 4 75 97 2 326 305 "  # nose, 27-35
@@ -52,62 +48,18 @@ IBUG68 = _ids(
     "61 39 37 0 267 269 291 405 314 17 84 181 "  # outer lips, 48-59
     "78 82 13 312 308 317 14 87"  # inner lips, 60-67
 )  # the mesh point nearest to each of the 68 points of Sagonas et al. 2013 (300-W, "ibug68")
-BLENDSHAPES = tuple(
-    [
-        "_neutral",
-        "browDownLeft",
-        "browDownRight",
-        "browInnerUp",
-        "browOuterUpLeft",
-        "browOuterUpRight",
-        "cheekPuff",
-        "cheekSquintLeft",
-        "cheekSquintRight",
-        "eyeBlinkLeft",
-        "eyeBlinkRight",
-        "eyeLookDownLeft",
-        "eyeLookDownRight",
-        "eyeLookInLeft",
-        "eyeLookInRight",
-        "eyeLookOutLeft",
-        "eyeLookOutRight",
-        "eyeLookUpLeft",
-        "eyeLookUpRight",
-        "eyeSquintLeft",
-        "eyeSquintRight",
-        "eyeWideLeft",
-        "eyeWideRight",
-        "jawForward",
-        "jawLeft",
-        "jawOpen",
-        "jawRight",
-        "mouthClose",
-        "mouthDimpleLeft",
-        "mouthDimpleRight",
-        "mouthFrownLeft",
-        "mouthFrownRight",
-        "mouthFunnel",
-        "mouthLeft",
-        "mouthLowerDownLeft",
-        "mouthLowerDownRight",
-        "mouthPressLeft",
-        "mouthPressRight",
-        "mouthPucker",
-        "mouthRight",
-        "mouthRollLower",
-        "mouthRollUpper",
-        "mouthShrugLower",
-        "mouthShrugUpper",
-        "mouthSmileLeft",
-        "mouthSmileRight",
-        "mouthStretchLeft",
-        "mouthStretchRight",
-        "mouthUpperUpLeft",
-        "mouthUpperUpRight",
-        "noseSneerLeft",
-        "noseSneerRight",
-    ]
+EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order of Soukupová & Čech
+_NAMES = (
+    "_neutral browDown* browInnerUp browOuterUp* cheekPuff cheekSquint* eyeBlink* eyeLookDown* eyeLookIn* eyeLookOut* "
+    "eyeLookUp* eyeSquint* eyeWide* jawForward jawLeft jawOpen jawRight mouthClose mouthDimple* mouthFrown* "
+    "mouthFunnel mouthLeft mouthLowerDown* mouthPress* mouthPucker mouthRight mouthRollLower mouthRollUpper "
+    "mouthShrugLower mouthShrugUpper mouthSmile* mouthStretch* mouthUpperUp* noseSneer*"
 )
+BLENDSHAPES = tuple(n.replace("*", side) for n in _NAMES.split() for side in ("Left", "Right")[: 1 + n.count("*")])
+COLOURS = {  # Okabe & Ito 2008: distinct for colour-blind eyes
+    "oval": (86, 180, 233), "brows": (230, 159, 0), "eyes": (0, 158, 115), "iris": (240, 228, 66),
+    "outer": (213, 94, 0), "inner": (204, 121, 167), "rest": (0, 114, 178),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +69,8 @@ class FaceTrack:
     points   float32 (T, L, 3), pixels; x right, y down, pixel i covers [i, i+1); z in the same unit, smaller is nearer.
     visible  bool (T,): False where no face was found (points there are the nearest visible ones).
     size     (H, W) of the frames; fps of the clip.
-    controls float32 (T, 52) blendshape scores in [0, 1], or None; pose float32 (T, 4, 4), or None.
+    controls float32 (T, 52) blendshape scores in [0, 1], or None; pose float32 (T, 4, 4) from the neutral's units to
+             pixels, or None.
     scheme   "mesh478" or "ibug68".
     """
 
@@ -131,44 +84,55 @@ class FaceTrack:
 
     def to68(self) -> FaceTrack:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""
-        if self.scheme == "ibug68":
-            return self
-        return replace(self, points=self.points[:, IBUG68], scheme="ibug68")
+        return self if self.scheme == "ibug68" else replace(self, points=self.points[:, IBUG68], scheme="ibug68")
 
     def window(self, first: int, last: int) -> FaceTrack:
         """Frames [first, last) as a track of their own."""
-        cut = slice(first, last)
-        controls, pose = (None if v is None else v[cut] for v in (self.controls, self.pose))
-        return replace(self, points=self.points[cut], visible=self.visible[cut], controls=controls, pose=pose)
+        arrays = {"points": self.points, "visible": self.visible, "controls": self.controls, "pose": self.pose}
+        return replace(self, **{name: a[first:last] for name, a in arrays.items() if a is not None})
+
+    def smoothed(self, frames: int = SMOOTH) -> FaceTrack:
+        """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.
+
+        Only the similarity of the head is filtered: head-fixed points, so lips and blinks, stay as they were. Where the
+        filter would carry the head by more than 3 % of its scale (a cut of the scene) the frame keeps its own pose.
+        """
+        frames = min(frames, len(self.points) - 1 + len(self.points) % 2)
+        if frames < 3 or self.scheme != "mesh478":
+            return self
+        head = Head.fit(self.points)
+        calm = head.smoothed(frames)
+        points = calm.unfix(head.fix(self.points))
+        far = np.abs(points - self.points)[:, RIGID].max((1, 2)) > 0.03 * head.scale
+        points[far] = self.points[far]
+        return replace(self, points=points, pose=Head.fit(points).matrix)
 
     def save(self, path: str | Path) -> Path:
-        """Write the track as `path` (by custom `*.track.npz`), whole or not at all. It is biometric data: keep it local."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial{os.getpid()}")
-        fields = {k: v for k, v in vars(self).items() if v is not None} | {"fps": str(self.fps)}
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **fields)
-        os.replace(partial, path)
-        return path
+        """Write the track (by custom as `*.track.npz`), whole or not at all. It is biometric data: keep it local."""
+        with data.atomic(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **self._arrays())
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> FaceTrack:
-        """Read what `save` wrote. DataError where the file is missing or not a track."""
+        """Read what `save` wrote. DataError where the file is missing or no track."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                fields = {name: file[name] for name in file.files}
-            fields |= {"fps": Fraction(str(fields["fps"])), "scheme": str(fields["scheme"])}
-            return cls(**fields | {"size": tuple(int(n) for n in fields["size"])})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not a face track ({error}); write one with FaceTrack.save.") from error
+                return cls._of(dict(file))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is no face track ({error}): write one with FaceTrack.save.") from error
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {k: np.asarray(v) for k, v in (vars(self) | {"fps": str(self.fps)}).items() if v is not None}
 
-# --- Finding faces -----------------------------------------------------------------------------------------------------
+    @classmethod
+    def _of(cls, arrays: dict[str, np.ndarray]) -> FaceTrack:
+        size = tuple(int(n) for n in arrays["size"])
+        return cls(**arrays | {"size": size, "fps": Fraction(str(arrays["fps"])), "scheme": str(arrays["scheme"])})
 
 
 def track(
-    clip: Clip,
+    clip: Clip | Video,
     *,
     detector: str | None = None,
     face: str | int = "largest",
@@ -177,82 +141,42 @@ def track(
 ) -> FaceTrack:
     """Follow one face through a clip.
 
-    detector  "mesh" (478 points, the networks of `thlib.mesh`), "face-alignment" (68 points), "sidecar" (read from the
-              file `sidecar`); None: the sidecar if one is given, else the mesh.
+    detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (read from the file `sidecar`); None: the
+              sidecar if one is given, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.
-    smooth    frames of the Savitzky-Golay window, odd; 0 leaves every frame's points as found.
-    FaceError where no frame shows a face, or fewer faces than `face` asks for.
+    smooth    frames of `FaceTrack.smoothed`; 0 leaves every frame as found (with "mesh": as MediaPipe's IMAGE mode).
+    FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing.
     """
-    detector = detector or ("mesh" if sidecar is None else "sidecar")
-    if detector == "sidecar":
-        found = FaceTrack.load(sidecar or "")
-        if len(found.points) != len(clip.frames):
-            raise DataError(
-                f"The track {sidecar} has {len(found.points)} frames and the clip {len(clip.frames)}; make the track anew."
-            )
-        return found
-    points, controls = _follow(clip.frames, FaceMesh(_task()), face)
-    points, visible = fill_gaps(points)
-    controls = fill_gaps(controls)[0]
-    if smooth:
-        points = smoothed(points, smooth)
-    pose = Head.fit(points).matrix
-    return FaceTrack(points, visible, clip.frames.shape[1:3], clip.fps, controls.clip(0, 1), pose)
+    frames = clip.frames if isinstance(clip, Clip) else _frames(clip)
+    if detector == "sidecar" or (detector is None and sidecar is not None):
+        return _sidecar(sidecar, clip)
+    networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
+    if detector not in (None, *networks):
+        raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
+    points, controls = _follow(frames, networks[detector or "mesh"](), face)
+    filled, visible = fill_gaps(points)
+    if points.shape[1] == 68:
+        return FaceTrack(filled, visible, clip.size, clip.fps, scheme="ibug68")
+    pose = Head.fit(filled).matrix
+    return FaceTrack(filled, visible, clip.size, clip.fps, fill_gaps(controls)[0], pose).smoothed(smooth)
+
+
+def track_file(
+    path: str | Path, *, detector: str | None = None, face: str | int = "largest", smooth: int = SMOOTH
+) -> FaceTrack:
+    """`track` of a video file: from its sidecar (`talk.track.npz` beside `talk.mp4`) if it has one, else kept in the
+    cache (`thlib data purge tracks` deletes it: landmarks are biometric data) and found only once."""
+    beside = Path(path).with_suffix(".track.npz")
+    if detector == "sidecar" or (detector is None and beside.is_file()):
+        return FaceTrack.load(beside)
+    key = [data.sha256(path), TRACKER, detector or "mesh", face]
+    found = data.cached("tracks", key, lambda: track(Video(path), detector=detector, face=face, smooth=0)._arrays())
+    return FaceTrack._of(found).smoothed(smooth)
 
 
 def faces(frame: np.ndarray) -> list[Face]:
-    """All faces of an RGB frame uint8 (H, W, 3), left to right; a detection that the mesh network denies is left out."""
-    net = FaceMesh(_task())
-    return _confirmed(net, frame)
-
-
-def _task() -> Path:
-    return Path(os.environ["THLIB_MIRROR"]) / "mediapipe-face-landmarker" / "face_landmarker.task"
-
-
-def _confirmed(net: FaceMesh, frame: np.ndarray) -> list[Face]:
-    found = [f for f in net.detect(frame) if net.mesh(frame, f.region)[1] > 0.5]
-    return sorted(found, key=lambda f: f.region.x)
-
-
-def _follow(frames: np.ndarray, net: FaceMesh, face: str | int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T, 478, 3) and controls (T, 52) of one face, NaN where it is hidden."""
-    points = np.full((len(frames), 478, 3), np.nan, np.float32)
-    controls = np.full((len(frames), 52), np.nan, np.float32)
-    last, alone, score = None, True, 0.0
-    for k, frame in enumerate(frames):
-        if score > 0.5:
-            points[k], score = net.mesh(frame, last)
-        if score <= 0.5:
-            seen = _confirmed(net, frame)
-            if last is None and seen:
-                alone = len(seen) == 1
-            chosen = _choose(seen, face, last, alone)
-            if chosen is not None:
-                points[k], score = net.mesh(frame, chosen.region)
-        if score <= 0.5:
-            points[k] = np.nan
-            continue
-        last = region_of(points[k])
-        controls[k] = net.blendshapes(points[k])
-    return points, controls
-
-
-def _choose(seen: list[Face], face: str | int, last, alone: bool) -> Face | None:
-    if not seen:
-        return None
-    if last is None:
-        if face == "largest":
-            return max(seen, key=lambda f: f.region.side)
-        if face >= len(seen):
-            raise FaceError(
-                f"Face {face} was asked for and {len(seen)} found; count from 0 at the left, or take 'largest'."
-            )
-        return seen[face]
-    near = min(seen, key=lambda f: np.hypot(f.region.x - last.x, f.region.y - last.y))
-    if not alone and np.hypot(near.region.x - last.x, near.region.y - last.y) > last.side / 2:
-        return None
-    return near
+    """All faces of an RGB frame uint8 (H, W, 3), left to right; `len(faces(frame))` counts them."""
+    return FaceMesh().faces(frame)
 
 
 def fill_gaps(values: np.ndarray, *, longest: int = LONGEST_GAP) -> tuple[np.ndarray, np.ndarray]:
@@ -264,27 +188,79 @@ def fill_gaps(values: np.ndarray, *, longest: int = LONGEST_GAP) -> tuple[np.nda
     flat = values.reshape(len(values), -1)
     known = np.flatnonzero(np.isfinite(flat).all(1))
     if not len(known):
-        raise FaceError(f"No face was found in any of {len(values)} frames; a face that looks at the camera is needed.")
+        raise FaceError(f"No face was found in {len(values)} frames: a face that looks towards the camera is needed.")
     frame = np.arange(len(values))
-    after = np.searchsorted(known, frame).clip(0, len(known) - 1)
-    before = (np.searchsorted(known, frame, side="right") - 1).clip(0)
-    a, b = known[before], known[after]
-    inside = (a <= frame) & (frame <= b)
-    u = np.where(b > a, (frame - a) / np.maximum(b - a, 1), 0.0)
-    visible = inside & (b - a - 1 <= longest)
-    u = np.where(visible, u, np.where(inside, u.round(), frame > a))
-    filled = flat[a] * (1 - u)[:, None] + flat[b] * u[:, None]
-    return filled.astype(values.dtype).reshape(values.shape), visible
+    after = known[np.searchsorted(known, frame).clip(max=len(known) - 1)]
+    before = known[(np.searchsorted(known, frame, side="right") - 1).clip(0)]
+    inside = (before <= frame) & (frame <= after)
+    visible = inside & (after - before - 1 <= longest)
+    u = ((frame - before) / np.maximum(after - before, 1)).clip(0, 1)
+    u = np.where(visible, u, u.round())[:, None]
+    return (flat[before] * (1 - u) + flat[after] * u).astype(values.dtype).reshape(values.shape), visible
 
 
-# --- The head: one similarity, one scale -------------------------------------------------------------------------------
+def _frames(video: Video, at_once: int = 50) -> Iterator[np.ndarray]:
+    for first in range(0, video.n_frames, at_once):
+        last = min(first + at_once, video.n_frames)
+        yield from video.window(first / video.fps, last / video.fps).frames
+
+
+def _sidecar(path: str | Path | None, clip: Clip | Video) -> FaceTrack:
+    found, n = FaceTrack.load(path), clip.n_frames if isinstance(clip, Video) else len(clip.frames)
+    if len(found.points) != n:
+        raise DataError(f"The track {path} has {len(found.points)} frames, the clip {n}: track the clip anew.")
+    return found
+
+
+def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (T, L, 3) and controls (T, 52) of one face, NaN where it is hidden."""
+    found, last, alone, most = [], None, True, 0
+    for frame in frames:
+        here = net.locate(frame, last) if net.follows and found and found[-1] else None
+        if here is None:
+            seen = net.faces(frame)
+            most = max(most, len(seen))
+            alone = len(seen) < 2 and alone
+            chosen = _choose(seen, face, last, alone)
+            here = chosen and net.locate(frame, chosen)
+        last = here.face if here else last
+        found.append(here)
+    if most and last is None:
+        raise FaceError(f"Face {face} was asked for and at most {most} found: count from 0 at the left, or 'largest'.")
+    example = next(filter(None, found), Found(np.zeros((478, 3)), np.zeros(52), last))
+    points, controls = (np.full((len(found), *a.shape), np.nan, np.float32) for a in (example.points, example.controls))
+    for k, here in enumerate(found):
+        if here:
+            points[k], controls[k] = here.points, here.controls
+    return points, controls
+
+
+def _choose(seen: list[Face], face: str | int, last: Face | None, alone: bool) -> Face | None:
+    """The face to follow: at first as `face` says, then that near `last`, or anywhere if it was always alone."""
+    if last is None:
+        largest = sorted(seen, key=lambda one: -one.region.side)[:1]
+        return next(iter(largest if face == "largest" else seen[face : face + 1]), None)
+
+    def way(one: Face) -> float:
+        return np.hypot(one.region.x - last.region.x, one.region.y - last.region.y)
+
+    near = min(seen, key=way, default=None)
+    return near if near and (alone or way(near) < last.region.side / 2) else None
 
 
 @functools.cache
 def neutral() -> np.ndarray:
-    """The mean face (478, 3): symmetric, frontal, x right, y down, z away; eye corners 33 and 263 at (∓½, 0, 0)."""
-    with np.load(Path(__file__).parent / "weights" / "face_neutral.npz", allow_pickle=False) as file:
-        return file["points"].astype(np.float32)
+    """The mean face (478, 3), symmetric, frontal: x right, y down, z away, eye corners 33 and 263 at x = -0.5 and 0.5.
+
+    Statistics of eight speakers of the GRID corpus (tools/fit_neutral.py), nobody's face.
+    """
+    return _weights()["points"].astype(np.float32)
+
+
+@functools.cache
+def mirror_index() -> np.ndarray:
+    """For each of the 478 points its mirror point: `points[:, mirror_index()] * (-1, 1, 1)` is the mirrored face."""
+    return _weights()["mirror"].astype(int)
 
 
 @dataclass(frozen=True)
@@ -299,22 +275,20 @@ class Head:
     shift: np.ndarray
 
     @classmethod
-    def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None, at: np.ndarray = RIGID) -> Head:
-        """The similarity that takes `shape` (478, 3; default the neutral) to points (T, 478, 3), least squares at `at`.
+    def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Head:
+        """The similarity that takes `shape` (478, 3; the neutral) to points (T, 478, 3), by least squares on RIGID.
 
         Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".
         """
-        target = np.asarray(points, np.float64)[:, at]
-        source = np.asarray(neutral() if shape is None else shape, np.float64)[at]
-        mean_t, mean_s = target.mean(1), source.mean(0)
-        covariance = (target - mean_t[:, None]).swapaxes(1, 2) @ (source - mean_s)
-        u, d, vt = np.linalg.svd(covariance)
-        d[:, 2] *= np.linalg.det(u @ vt)
-        u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
-        rotation = u @ vt
-        scale = d.sum(1) / ((source - mean_s) ** 2).sum()
-        shift = mean_t - scale[:, None] * (rotation @ mean_s)
-        return cls(rotation, scale, shift)
+        if points.shape[1] != 478:
+            raise FaceError(f"The head's place needs 478 points, not {points.shape[1]}: track with detector='mesh'.")
+        target, source = points[:, RIGID].astype(float), (neutral() if shape is None else shape)[RIGID].astype(float)
+        to, of = target.mean(1), source.mean(0)
+        u, d, vt = np.linalg.svd((target - to[:, None]).swapaxes(1, 2) @ (source - of))
+        sign = np.stack([np.ones(len(u)), np.ones(len(u)), np.linalg.det(u @ vt)], 1)
+        rotation = u * sign[:, None] @ vt
+        scale = (d * sign).sum(1) / ((source - of) ** 2).sum()
+        return cls(rotation, scale, to - scale[:, None] * (rotation @ of))
 
     def fix(self, points: np.ndarray) -> np.ndarray:
         """Pixels (T, L, 3) -> head-fixed points (T, L, 3)."""
@@ -325,9 +299,15 @@ class Head:
         turned = fixed @ self.rotation.swapaxes(1, 2) * self.scale[:, None, None]
         return (turned + self.shift[:, None]).astype(np.float32)
 
+    def smoothed(self, frames: int) -> Head:
+        """The same motion after a Savitzky-Golay filter of degree 2 over `frames` (odd, at most T)."""
+        calm = functools.partial(savgol_filter, window_length=frames, polyorder=2, axis=0)
+        u, _, vt = np.linalg.svd(calm(self.rotation))
+        return Head(u @ vt, calm(self.scale), calm(self.shift))
+
     @property
     def matrix(self) -> np.ndarray:
-        """float32 (T, 4, 4), head-fixed points to pixels."""
+        """float32 (T, 4, 4): head-fixed points to pixels."""
         out = np.tile(np.eye(4, dtype=np.float32), (len(self.scale), 1, 1))
         out[:, :3, :3] = self.rotation * self.scale[:, None, None]
         out[:, :3, 3] = self.shift
@@ -335,45 +315,63 @@ class Head:
 
 
 def head_fixed(points: np.ndarray, *, shape: np.ndarray | None = None) -> np.ndarray:
-    """Points (T, 478, 3) without head motion, place and size, in eye-corner units; `Head.fit(points).unfix` undoes it."""
+    """Points (T, 478, 3) without the head's motion, place and size, in eye-corner units of `shape` (the neutral).
+
+    >>> head = Head.fit(points);  fixed = head.fix(points);  head.unfix(fixed)  # the points again
+    """
     return Head.fit(points, shape=shape).fix(points)
 
 
 def face_scale(points: np.ndarray) -> np.ndarray:
-    """Size of the face (T,): pixels per eye-corner unit of the neutral. The one definition, free of jaw and gaze."""
+    """Size of the face (T,): pixels per eye-corner unit of the neutral. The one definition, free of jaw and lids."""
     return Head.fit(points).scale
 
 
 def head_angles(track: FaceTrack) -> np.ndarray:
     """Yaw, pitch, roll (T, 3) in degrees: turned to the image's right, nodding down, tilted clockwise are positive."""
-    r = Head.fit(track.points).rotation
-    yaw = np.arctan2(-r[:, 0, 2], r[:, 2, 2])
-    pitch = np.arcsin(-r[:, 1, 2].clip(-1, 1))
-    roll = np.arctan2(r[:, 1, 0], r[:, 1, 1])
-    return np.degrees(np.stack([yaw, pitch, roll], 1))
-
-
-def smoothed(points: np.ndarray, window: int) -> np.ndarray:
-    """Points (T, 478, 3) after a Savitzky-Golay filter (quadratic, `window` frames) over the frames."""
-    window = min(window, len(points) - 1 + len(points) % 2)
-    if window < 3:
-        return points
-    return savgol_filter(points, window, 2, axis=0, mode="interp").astype(np.float32)
+    pose = Head.fit(track.points).matrix if track.pose is None else track.pose
+    r = pose[:, :3, :3] / np.cbrt(np.linalg.det(pose[:, :3, :3]))[:, None, None]
+    yaw, pitch = np.arctan2(-r[:, 0, 2], r[:, 2, 2]), np.arcsin(-r[:, 1, 2].clip(-1, 1))
+    return np.degrees(np.stack([yaw, pitch, np.arctan2(r[:, 1, 0], r[:, 1, 1])], 1))
 
 
 def ear(points: np.ndarray) -> np.ndarray:
-    """Eye aspect ratio (T, 2) of both eyes, image-left first: about 0.3 open, below 0.15 closed.
+    """Eye aspect ratio (T, 2) of points (T, 478 or 68, 3), image-left eye first: about 0.3 open, below 0.15 closed.
 
     (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|) in the image plane; Soukupová & Čech 2016, equation 1.
     """
-    both = []
-    for quad in EAR:
-        p1, p2, p3, p4, p5, p6 = points[:, quad, :2].swapaxes(0, 1)
-        norm = functools.partial(np.linalg.norm, axis=-1)
-        both.append((norm(p2 - p6) + norm(p3 - p5)) / (2 * norm(p1 - p4)))
-    return np.stack(both, 1)
+    quads = EAR if points.shape[1] == 478 else np.arange(36, 48).reshape(2, 6)
+    p1, p2, p3, p4, p5, p6 = np.moveaxis(points[:, quads, :2], 2, 0)  # each (T, 2 eyes, 2)
+    norm = functools.partial(np.linalg.norm, axis=-1)
+    return (norm(p2 - p6) + norm(p3 - p5)) / (2 * norm(p1 - p4))
 
 
 def mouth_opening(points: np.ndarray) -> np.ndarray:
-    """Distance (T,) of the inner lips 13-14, in eye-corner units."""
+    """Distance (T,) of the inner lips 13-14 of points (T, 478, 3), in eye-corner units."""
     return np.linalg.norm(points[:, 13] - points[:, 14], axis=-1) / face_scale(points)
+
+
+def draw(points: np.ndarray, size: tuple[int, int], *, over: np.ndarray | None = None) -> np.ndarray:
+    """The dense landmark image uint8 (H, W, 3) of one frame's points (478 or 68, 3), on black or `over` a frame.
+
+    Every point a dot; of the mesh also oval, brows, eyes, irises and both lip contours as lines, each in its colour.
+    """
+    image = np.zeros((*size, 3), np.uint8) if over is None else over.copy()
+    xy = np.round((points[:, :2] - 0.5) * 16).astype(np.int32)  # cv2 wants pixel centres in 1/16
+    thick = max(1, round(float(np.ptp(points[:, 0])) / 200))
+    for dot in xy:
+        cv2.circle(image, dot.tolist(), 10 * thick, COLOURS["rest"], cv2.FILLED, cv2.LINE_AA, 4)
+    if len(points) == 68:
+        return image
+    lines = {"oval": [OVAL], "brows": BROWS, "eyes": EYES, "outer": [LIPS_OUTER], "inner": [LIPS_INNER]}
+    for name, contours in lines.items():
+        cv2.polylines(image, [xy[c] for c in contours], True, COLOURS[name], thick, cv2.LINE_AA, 4)
+    for centre, *rim in IRIS:
+        radius = np.linalg.norm(xy[rim] - xy[centre], axis=1).mean()
+        cv2.circle(image, xy[centre].tolist(), round(radius), COLOURS["iris"], thick, cv2.LINE_AA, 4)
+    return image
+
+
+def _weights() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).parent / "weights" / "face_neutral.npz", allow_pickle=False) as file:
+        return dict(file)

@@ -76,15 +76,17 @@ class Face:
 
 @dataclass(frozen=True)
 class Found:
-    """Landmarks (L, 3) in pixels, their 52 controls or None, and where to look in the next frame, None for afresh."""
+    """Landmarks (L, 3) in pixels, their controls (52,), and the face as they outline it."""
 
     points: np.ndarray
-    controls: np.ndarray | None = None
-    next: Face | None = None
+    controls: np.ndarray
+    face: Face
 
 
 class FaceMesh:
-    """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one."""
+    """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one, seen there before."""
+
+    follows = True  # a face may be located from where it was in the frame before
 
     def __init__(self, task: Path | None = None):
         """Load the networks of the bundle `task` (default: the data set's), one thread each; takes 0.1 s."""
@@ -147,12 +149,14 @@ class FaceAlignment:
     Its weights are read from a mirror after their hash has matched; nothing is downloaded. Not run with them here.
     """
 
+    follows = False
+
     def __init__(self):
         """Load both networks on the CPU. DataError names the weight files where they are missing."""
         if "absent" in data.status("face-alignment").values():
             raise DataError(
-                f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each): `thlib data fetch face-alignment` "
-                "brings them from https://www.adrianbulat.com/downloads/python-fan/, or put them into the folder "
+                f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each): get them by `thlib data fetch "
+                "face-alignment`, or from https://www.adrianbulat.com/downloads/python-fan/ into the folder "
                 "face-alignment of a mirror (THLIB_MIRROR), or take detector='mesh'."
             )
         fan, s3fd = map(data.fetch("face-alignment").get, FAN)
@@ -176,7 +180,7 @@ class FaceAlignment:
     def locate(self, frame: np.ndarray, face: Face) -> Found:
         """The 68 landmarks of `face`, z = 0."""
         xy = self._net.get_landmarks_from_image(frame, [face.box])[0]
-        return Found(np.pad(xy, ((0, 0), (0, 1))).astype(np.float32))
+        return Found(np.pad(xy, ((0, 0), (0, 1))).astype(np.float32), np.empty(0, np.float32), face)
 
 
 def anchors() -> np.ndarray:
