@@ -282,12 +282,14 @@ def _locate(known: Manifest, name: str) -> Path:
 def _download(place: str, entry: File, urls: list[str]) -> Path:
     """The file from the first URL that answers. Wrong bytes are deleted and end the search."""
     target, tried = cache() / "thlib-downloads" / place, []
-    what = f"{place} ({f'{entry.bytes / 1e6:.1f} MB, ' * bool(entry.bytes)}{entry.url or 'no address known'})"
+    what = f"{place} ({f'{entry.bytes / 1e6:.3g} MB, ' * bool(entry.bytes)}{entry.url or 'no address known'})"
     remedy = f"or fetch the file elsewhere, put it into a mirror folder as {place}, and set THLIB_MIRROR to that folder"
     for url in filter(None, urls if entry.sha256 else []):
         try:
             return _retrieve(url, target, entry.sha256)
         except OSError as problem:
+            if target.is_file() and _matches(target, entry):  # another process was quicker; both wrote the same bytes
+                return target
             tried.append(f"{urlsplit(url).netloc}: {problem if type(problem) is OSError else type(problem).__name__}")
         except ValueError as problem:
             raise DataError(
@@ -317,7 +319,7 @@ def _resume(target: Path, url: str, output: str, _pooch: object) -> None:
         if answer.status_code != 416:  # 416: nothing is left to be sent
             answer.raise_for_status()
             stream.seek(start if answer.status_code == 206 else 0)
-            for block in answer.iter_content(1 << 16):
+            for block in answer.iter_content(1 << 12):
                 stream.write(block)
             stream.truncate()
     os.replace(half, output)
