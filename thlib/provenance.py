@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from thlib.clip import Word
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_SHOWN = ("c2pa.ingredient.v3", "thlib.generation")
 _TAG = "synopsis"  # the container tag that carries the record; `comment` carries a sentence for people
 
 
@@ -47,13 +46,14 @@ class Report:
 
     def __str__(self) -> str:
         """The report as lines of text."""
-        if not self.record:
-            lines = [f"{self.path}: no marks of an edit by thlib; that does not prove that nothing was edited"]
-        else:
+        lines = [f"{self.path}: no marks of an edit by thlib; that does not prove that nothing was edited"]
+        if self.record:
+            source, made = (
+                json.dumps(_data(self.record, label)) for label in ("c2pa.ingredient.v3", "thlib.generation")
+            )
             lines = [f"{self.path}: {_sentence(self.record)}"]
             lines += [f"  {start:.3f} to {end:.3f} s: {what}" for (start, end), what in _changes(self.record)]
-            lines += [f"  {label}: {json.dumps(_data(self.record, label))}" for label in _SHOWN]
-            lines += [f"  marks: {' and '.join(self.marks)}"]
+            lines += [f"  source: {source}", f"  made with: {made}", f"  marks: {' and '.join(self.marks)}"]
         lines += [f"  problem: {problem}" for problem in self.problems]
         return "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
 
@@ -64,7 +64,7 @@ def badge(frames: np.ndarray, text: str = "AI-edited", *, face: tuple[float, flo
     It is at most 0.4 W wide and lies in one quarter of the picture, so it can't cover the face's centre.
     """
     height, width = frames.shape[1:3]
-    patch = _patch(text, max(10.0, height / 18), 0.4 * width)  # (h, w, 3)
+    patch = _patch(text, min(max(10, height / 18), 0.4 * height), 0.4 * width)  # (h, w, 3)
     rows, columns = patch.shape[:2]
     edge = round(min(height, width) / 50)
     x, y = face if face is not None else (0, 0)
@@ -91,13 +91,12 @@ def record(
     of the result. actions: a sentence for each span. weights: files, recorded by hash. details: anything else that
     should be known, such as {"method": "classic", "badge": True, "created": "2025-01-31"}.
     """
-    agent = {"name": "thlib", "version": thlib.__version__}
-    kind = (
-        "compositeWithTrainedAlgorithmicMedia" if (files := [Path(file) for file in weights]) else "compositeSynthetic"
-    )
+    agent, files = {"name": "thlib", "version": thlib.__version__}, [Path(file) for file in weights]
+    kind = "compositeWithTrainedAlgorithmicMedia" if files else "compositeSynthetic"
+    times = [{"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"} for start, end in spans]
     changes = [
-        {"description": what, "region": [{"type": "temporal", "time": _npt(*span)}]}
-        for span, what in zip(spans, actions or ["generated"] * len(spans), strict=True)
+        {"description": what, "region": [{"type": "temporal", "time": time}]}
+        for time, what in zip(times, actions or ["generated"] * len(times), strict=True)
     ]
     edited = {"action": "c2pa.edited", "softwareAgent": agent, "digitalSourceType": _SOURCE_TYPES + kind}
     assertions = {
@@ -105,12 +104,10 @@ def record(
         "thlib.generation": {"seed": seed, "weights": {file.name: sha256(file) for file in files}, **(details or {})},
     }
     if source is not None:
-        parent = {"relationship": "parentOf", "dc:title": Path(source).name}
-        assertions["c2pa.ingredient.v3"] = parent | {"hash": {"alg": "sha256", "value": sha256(source)}}
-    return {
-        "claim_generator_info": [agent],
-        "assertions": [{"label": label, "data": data} for label, data in assertions.items()],
-    }
+        known = {"dc:title": Path(source).name, "hash": {"alg": "sha256", "value": sha256(source)}}
+        assertions["c2pa.ingredient.v3"] = {"relationship": "parentOf"} | known
+    labelled = [{"label": label, "data": data} for label, data in assertions.items()]
+    return {"claim_generator_info": [agent], "assertions": labelled}
 
 
 def container_tags(record: Mapping) -> dict[str, str]:
@@ -135,7 +132,7 @@ def verify(path: str | Path) -> Report:
     """
     path, problems = Path(path), []
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with av.open(path, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
             tags = {key.lower(): value for key, value in container.metadata.items()}
     except (OSError, av.FFmpegError) as problem:
         raise MediaError(f"{path} cannot be read as video or sound: give a media file that exists") from problem
@@ -146,7 +143,7 @@ def verify(path: str | Path) -> Report:
     marks = tuple(mark for mark, one in found.items() if one)
     if len(marks) == 1:
         problems.append(f"only the {marks[0]} carries a record; the other one was lost or removed")
-    if len(marks) == 2 and _unbound(found["sidecar"]) != found["container"]:
+    if len(marks) == 2 and found["sidecar"]["assertions"][:-1] != found["container"]["assertions"]:
         problems.append("the container and the sidecar tell different things")
     if found["sidecar"] and _data(found["sidecar"], "c2pa.hash.data").get("hash") != sha256(path):
         problems.append("the file is not the one that the sidecar was written for, or was changed since")
@@ -181,7 +178,7 @@ def write_captions(path: str | Path, words: Iterable[Word]) -> Path:
 
 
 def _lines(words: list[Word]) -> list[str]:
-    return textwrap.wrap(" ".join(word.text for word in words), 42)
+    return textwrap.wrap(" ".join(part for word in words for part in word.text.split()), 42)
 
 
 def _clock(seconds: float) -> str:
@@ -203,17 +200,8 @@ def _sidecar(path: str | Path) -> Path:
     return Path(path).with_suffix(".provenance.json")
 
 
-def _npt(start: float, end: float) -> dict[str, str]:
-    return {"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"}
-
-
 def _data(record: Mapping, label: str) -> dict:
     return next((one["data"] for one in record["assertions"] if one["label"] == label), {})
-
-
-def _unbound(record: Mapping) -> dict:
-    kept = [one for one in record["assertions"] if one["label"] != "c2pa.hash.data"]
-    return {**record, "assertions": kept}
 
 
 def _sentence(record: Mapping) -> str:
@@ -224,10 +212,8 @@ def _sentence(record: Mapping) -> str:
 def _changes(record: Mapping) -> list[tuple[tuple[float, float], str]]:
     """Each generated span, (start, end) in seconds, with its description."""
     changes = _data(record, "c2pa.actions.v2")["actions"][0]["changes"]
-    times = [change["region"][0]["time"] for change in changes]
-    return [
-        ((float(time["start"]), float(time["end"])), str(change["description"])) for time, change in zip(times, changes)
-    ]
+    times = [(change["region"][0]["time"], str(change["description"])) for change in changes]
+    return [((float(time["start"]), float(time["end"])), what) for time, what in times]
 
 
 def _read(text: str | None) -> dict | None:
@@ -236,5 +222,5 @@ def _read(text: str | None) -> dict | None:
         record = json.loads(text or "")
         _changes(record), _sentence(record), _data(record, "c2pa.hash.data").get("hash")
         return record
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
