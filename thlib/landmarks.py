@@ -144,21 +144,12 @@ def track(
     detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (read from the file `sidecar`); None: the
               sidecar if one is given, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.
-    smooth    frames of `FaceTrack.smoothed`; 0 leaves every frame as found (with "mesh": as MediaPipe's IMAGE mode).
+    smooth    frames of `FaceTrack.smoothed`; 0 leaves all points as found, those of a single picture as by MediaPipe.
     FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing.
     """
-    frames = clip.frames if isinstance(clip, Clip) else _frames(clip)
     if detector == "sidecar" or (detector is None and sidecar is not None):
         return _sidecar(sidecar, clip)
-    networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
-    if detector not in (None, *networks):
-        raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
-    points, controls = _follow(frames, networks[detector or "mesh"](), face)
-    filled, visible = fill_gaps(points)
-    if points.shape[1] == 68:
-        return FaceTrack(filled, visible, clip.size, clip.fps, scheme="ibug68")
-    pose = Head.fit(filled).matrix
-    return FaceTrack(filled, visible, clip.size, clip.fps, fill_gaps(controls)[0], pose).smoothed(smooth)
+    return _track(clip, detector or "mesh", face, settle=smooth > 0).smoothed(smooth)
 
 
 def track_file(
@@ -168,9 +159,9 @@ def track_file(
     cache (`thlib data purge tracks` deletes it: landmarks are biometric data) and found only once."""
     beside = Path(path).with_suffix(".track.npz")
     if detector == "sidecar" or (detector is None and beside.is_file()):
-        return FaceTrack.load(beside)
-    key = [data.sha256(path), TRACKER, detector or "mesh", face]
-    found = data.cached("tracks", key, lambda: track(Video(path), detector=detector, face=face, smooth=0)._arrays())
+        return _sidecar(beside, Video(path))
+    key = [data.sha256(path), TRACKER, detector or "mesh", face, smooth > 0]
+    found = data.cached("tracks", key, lambda: _track(Video(path), *key[2:4], settle=key[4])._arrays())
     return FaceTrack._of(found).smoothed(smooth)
 
 
@@ -179,30 +170,19 @@ def faces(frame: np.ndarray) -> list[Face]:
     return FaceMesh().faces(frame)
 
 
-def fill_gaps(values: np.ndarray, *, longest: int = LONGEST_GAP) -> tuple[np.ndarray, np.ndarray]:
-    """Fill frames of NaN: (T, ...) -> the same without NaN, and visible bool (T,).
+def fill_gaps(values: np.ndarray, at: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values (K, ...) known in frames `at` (K,), rising -> values (T, ...) in all `frames`, and visible bool (T,).
 
-    Gaps of up to `longest` frames between two frames with a face are interpolated and count as visible; longer ones and
-    the ends repeat the nearest frame and don't. FaceError where there is no face at all.
+    Gaps of up to LONGEST_GAP frames are interpolated and count as visible; longer ones and the ends repeat the nearest
+    known frame and don't.
     """
-    flat = values.reshape(len(values), -1)
-    known = np.flatnonzero(np.isfinite(flat).all(1))
-    if not len(known):
-        raise FaceError(f"No face was found in {len(values)} frames: a face that looks towards the camera is needed.")
-    frame = np.arange(len(values))
-    after = known[np.searchsorted(known, frame).clip(max=len(known) - 1)]
-    before = known[(np.searchsorted(known, frame, side="right") - 1).clip(0)]
-    inside = (before <= frame) & (frame <= after)
-    visible = inside & (after - before - 1 <= longest)
-    u = ((frame - before) / np.maximum(after - before, 1)).clip(0, 1)
-    u = np.where(visible, u, u.round())[:, None]
-    return (flat[before] * (1 - u) + flat[after] * u).astype(values.dtype).reshape(values.shape), visible
-
-
-def _frames(video: Video, at_once: int = 50) -> Iterator[np.ndarray]:
-    for first in range(0, video.n_frames, at_once):
-        last = min(first + at_once, video.n_frames)
-        yield from video.window(first / video.fps, last / video.fps).frames
+    frame = np.arange(frames)
+    after = np.searchsorted(at, frame).clip(max=len(at) - 1)
+    before = (np.searchsorted(at, frame, side="right") - 1).clip(0)
+    visible = (at[before] <= frame) & (frame <= at[after]) & (at[after] - at[before] <= LONGEST_GAP + 1)
+    u = ((frame - at[before]) / np.maximum(at[after] - at[before], 1)).clip(0, 1)
+    u = np.where(visible, u, u.round()).reshape(-1, *[1] * (values.ndim - 1))
+    return (values[before] * (1 - u) + values[after] * u).astype(values.dtype), visible
 
 
 def _sidecar(path: str | Path | None, clip: Clip | Video) -> FaceTrack:
@@ -212,40 +192,60 @@ def _sidecar(path: str | Path | None, clip: Clip | Video) -> FaceTrack:
     return found
 
 
-def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T, L, 3) and controls (T, 52) of one face, NaN where it is hidden."""
-    found, last, alone, most = [], None, True, 0
+def _track(clip: Clip | Video, detector: str, face: str | int, *, settle: bool) -> FaceTrack:
+    networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
+    if detector not in networks:
+        raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
+    frames = clip.frames if isinstance(clip, Clip) else _frames(clip)
+    found = _follow(frames, networks[detector](), face, settle=settle)
+    at = np.array([k for k, here in enumerate(found) if here])
+    points, visible = fill_gaps(np.stack([here.points for here in found if here]), at, len(found))
+    if points.shape[1] == 68:
+        return FaceTrack(points, visible, clip.size, clip.fps, scheme="ibug68")
+    controls, _ = fill_gaps(np.stack([here.controls for here in found if here]), at, len(found))
+    return FaceTrack(points, visible, clip.size, clip.fps, controls, Head.fit(points).matrix)
+
+
+def _frames(video: Video, at_once: int = 50) -> Iterator[np.ndarray]:
+    for first in range(0, video.n_frames, at_once):
+        last = min(first + at_once, video.n_frames)
+        yield from video.window(first / video.fps, last / video.fps).frames
+
+
+def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:
+    """What is found of one face in each frame; with `settle` a face detected afresh is located twice.
+
+    (The detector frames a face otherwise than its landmarks do: without it the first frame is off by 0.7 %.)
+    """
+    found, last, most, alone = [], None, 0, True
     for frame in frames:
         here = net.locate(frame, last) if net.follows and found and found[-1] else None
         if here is None:
             seen = net.faces(frame)
-            most = max(most, len(seen))
-            alone = len(seen) < 2 and alone
-            chosen = _choose(seen, face, last, alone)
+            most, alone = max(most, len(seen)), alone and len(seen) < 2
+            chosen = _choose(seen, face) if last is None else _nearest(seen, last, alone)
             here = chosen and net.locate(frame, chosen)
+            here = net.locate(frame, here.face) if here and settle and net.follows else here
         last = here.face if here else last
         found.append(here)
-    if most and last is None:
+    if last is None and most:
         raise FaceError(f"Face {face} was asked for and at most {most} found: count from 0 at the left, or 'largest'.")
-    example = next(filter(None, found), Found(np.zeros((478, 3)), np.zeros(52), last))
-    points, controls = (np.full((len(found), *a.shape), np.nan, np.float32) for a in (example.points, example.controls))
-    for k, here in enumerate(found):
-        if here:
-            points[k], controls[k] = here.points, here.controls
-    return points, controls
-
-
-def _choose(seen: list[Face], face: str | int, last: Face | None, alone: bool) -> Face | None:
-    """The face to follow: at first as `face` says, then that near `last`, or anywhere if it was always alone."""
     if last is None:
-        largest = sorted(seen, key=lambda one: -one.region.side)[:1]
-        return next(iter(largest if face == "largest" else seen[face : face + 1]), None)
+        raise FaceError(f"No face was found in {len(found)} frames: a face that looks towards the camera is needed.")
+    return found
 
-    def way(one: Face) -> float:
-        return np.hypot(one.region.x - last.region.x, one.region.y - last.region.y)
 
-    near = min(seen, key=way, default=None)
-    return near if near and (alone or way(near) < last.region.side / 2) else None
+def _choose(seen: list[Face], face: str | int) -> Face | None:
+    if face == "largest":
+        return max(seen, key=lambda one: one.region.side, default=None)
+    return seen[face] if 0 <= face < len(seen) else None
+
+
+def _nearest(seen: list[Face], last: Face, alone: bool) -> Face | None:
+    """The face that is where the last one was, or, if there never were two, wherever it is."""
+    way = [np.hypot(one.region.x - last.region.x, one.region.y - last.region.y) for one in seen]
+    near = seen[int(np.argmin(way))] if seen else None
+    return near if near and (alone or min(way) < last.region.side / 2) else None
 
 
 @functools.cache
