@@ -1,0 +1,43 @@
+# make setup   .venv with all packages (about 2.5 GB on disk, 3 to 10 minutes; the second call takes a second)
+# make lab     set up, copy the notebooks into course/ (yours are never overwritten), open JupyterLab
+# make course  set up, an edited video out/edited.mp4 with its page, every notebook into out/course/index.html
+# make test    set up, ruff, unit tests, every notebook under the smoke profile
+# make bench   the tables of the benchmarks
+# Real footage comes from the folder or base URL in THLIB_MIRROR; without it, it is downloaded or reported as not run.
+
+BIN := .venv/bin
+SMOKE := out/course
+
+# Notebooks run in other folders, so a mirror folder is named from the root.
+ifneq ($(wildcard $(THLIB_MIRROR)),)
+export THLIB_MIRROR := $(abspath $(THLIB_MIRROR))
+endif
+
+.PHONY: setup lab course edited test bench clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml tools/setup.sh
+	@sh tools/setup.sh
+
+lab: setup
+	@$(BIN)/python tools/lab.py notebooks course
+	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/course"
+
+course: setup edited
+	@status=0; $(BIN)/thlib course run --profile smoke --out $(SMOKE) || status=$$?; \
+	$(BIN)/thlib course report --out $(SMOKE) || status=$$?; exit $$status
+
+edited: setup
+	@sh tools/edited.sh
+
+test: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest
+
+bench: setup
+	@$(BIN)/python -m pytest tests/benchmarks -s
+
+clean:
+	rm -rf out .pytest_cache .ruff_cache .benchmarks
