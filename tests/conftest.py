@@ -1,9 +1,16 @@
-"""Shared fixtures: what needs footage or another machine's gifts is reported as not run, or fails where THLIB_REQUIRE names it."""
+"""Shared fixtures, and the runner of notebooks: `pytest tests/test_notebooks.py --profile smoke [--update-baselines]`.
+
+What needs footage, namespaces or a reference is reported as not run, or fails where THLIB_REQUIRE names it.
+"""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 def require(kind: str, available: bool, why: str):
@@ -15,9 +22,48 @@ def require(kind: str, available: bool, why: str):
     pytest.skip(f"not run ({kind}): {why}")
 
 
+def pytest_addoption(parser):
+    """The profile of the notebooks, and whether their baselines are written instead of compared."""
+    parser.addoption("--profile", default="smoke", choices=["smoke", "laptop", "gpu"], help="sizes of the notebooks")
+    parser.addoption("--update-baselines", action="store_true", help="write tests/baselines/<profile>.json")
+
+
+def pytest_report_header():
+    """Say what this machine can't run before anything is skipped."""
+    return f"footage: {os.environ.get('THLIB_MIRROR') or 'none (THLIB_MIRROR)'}"
+
+
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """The mirror folder with real footage (THLIB_MIRROR)."""
     root = os.environ.get("THLIB_MIRROR", "")
     require("mirror", bool(root) and Path(root).is_dir(), "THLIB_MIRROR names no folder")
     return Path(root).resolve()
+
+
+@pytest.fixture(scope="session")
+def fresh_cache(tmp_path_factory):
+    """A function that makes an environment whose cache has the user's downloads but none of his computed results."""
+    from thlib import data
+
+    def make() -> dict[str, str]:
+        cache = tmp_path_factory.mktemp("cache")
+        if (data.cache() / "thlib-downloads").is_dir():
+            (cache / "thlib-downloads").symlink_to(data.cache() / "thlib-downloads")
+        return {"THLIB_CACHE": str(cache)}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def execute(request, tmp_path_factory):
+    """A function that runs a notebook under the profile of the command line; the report finds it in out/tests."""
+    from thlib import course
+
+    def run(notebook: Path, env: dict[str, str], *, seed: int = 0, folder: Path | None = None) -> course.Outcome:
+        absent = course.missing(notebook)
+        require("mirror", not absent, f"{notebook.stem} needs {', '.join(absent)}")
+        profile = request.config.getoption("profile")
+        return course.execute(notebook, folder or ROOT / "out" / "tests", profile=profile, seed=seed, env=env)
+
+    return run

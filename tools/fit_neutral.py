@@ -60,7 +60,7 @@ def symmetric(shape: np.ndarray, index: np.ndarray) -> np.ndarray:
     """The mean of the shape (478, 3) and its mirror image, the plane of symmetry at x = 0."""
     for _ in range(5):
         image = (shape * FLIP)[index]
-        turned = Head.fit(shape[None], shape=image, at=RIGID).unfix(image[None])[0]
+        turned = Head.fit(shape[None], shape=image).unfix(image[None])[0]
         across = (shape - shape[index])[RIGID[-8:]]  # from a point to its mirror point: along x in the end
         axis = (across * np.sign(across[:, :1])).sum(0)
         axis /= np.linalg.norm(axis)

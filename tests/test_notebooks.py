@@ -1,0 +1,105 @@
+"""Every notebook runs, records what its baseline expects, and turns red when a fault is planted in the library."""
+
+import textwrap
+from pathlib import Path
+
+import baselines
+import pytest
+from conftest import ROOT
+
+from thlib import course
+
+NOTEBOOKS = course.notebooks(ROOT / "notebooks")
+
+# notebook -> fault -> (module, code run in it once it is loaded). None of this is in the library: a finder on
+# PYTHONPATH plants it in the notebook's process.
+FAULTS = {
+    "00_start_here": {
+        "landmarks shifted by 3 px": (
+            "thlib.landmarks",
+            """
+            import dataclasses
+            def shifted(find):
+                def found(*args, **options):
+                    true = find(*args, **options)
+                    return dataclasses.replace(true, points=true.points + np.float32([3, 0, 0]))
+                return found
+            track, track_file = shifted(track), shifted(track_file)
+            """,
+        ),
+        "smoothing off": (
+            "thlib.landmarks",
+            """
+            FaceTrack.smoothed = Head.smoothed = lambda self, *frames: self
+            """,
+        ),
+    },
+}
+FINDER = """
+import importlib.util, sys
+class Planter:
+    def find_spec(self, name, path=None, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), exec({code!r}, module.__dict__))
+        return spec
+sys.meta_path.insert(0, Planter())
+"""
+
+
+def plant(folder: Path, module: str, code: str) -> dict[str, str]:
+    """The environment of a process in which `code` runs inside `module` as soon as that is imported."""
+    (folder / "sitecustomize.py").write_text(FINDER.format(module=module, code=textwrap.dedent(code)))
+    return {"PYTHONPATH": str(folder)}
+
+
+def complaint(outcome: course.Outcome) -> str:
+    """Why an executed notebook is red: a failed run, or a metric that is worse than, or not in, its baselines."""
+    if outcome.status == "failed":
+        return outcome.reason
+    rows = baselines.compare(outcome, baselines.load(outcome.profile))
+    bad = [row for row in rows if row.verdict in baselines.BAD]
+    return "; ".join(f"{r.name} {r.verdict}: {r.value} against {r.baseline} ± {r.tolerance}" for r in bad)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(fresh_cache):
+    return fresh_cache()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(notebook, execute, shared_cache, request):
+    profile = request.config.getoption("profile")
+    if request.config.getoption("update_baselines"):
+        baselines.update([execute(notebook, shared_cache, seed=seed) for seed in baselines.SEEDS[profile]])
+        return
+    assert not complaint(execute(notebook, shared_cache))
+
+
+@pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, faults in FAULTS.items() for fault in faults])
+def test_a_planted_fault_turns_the_notebook_red(name, fault, execute, fresh_cache, tmp_path, request):
+    if request.config.getoption("profile") != "smoke" or request.config.getoption("update_baselines"):
+        pytest.skip("faults are planted under the smoke profile, against baselines that stand")
+    if name not in [path.stem for path in NOTEBOOKS]:
+        pytest.skip(f"{name} is not written yet")
+    env = fresh_cache() | plant(tmp_path, *FAULTS[name][fault])
+    reason = complaint(execute(ROOT / "notebooks" / f"{name}.ipynb", env, folder=tmp_path / "out"))
+    assert "AssertionError" in reason or "worse" in reason, f"not seen, or the fault itself broke: {reason!r}"
+
+
+def test_a_fault_is_planted_where_it_should_be(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    env = os.environ | plant(tmp_path, "thlib.errors", "\n            class Planted(ThlibError):\n                pass")
+    code = "import thlib.clip, thlib.errors; assert issubclass(thlib.errors.Planted, thlib.errors.ThlibError)"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, cwd=tmp_path)
+
+
+def test_every_notebook_has_two_planted_faults():
+    assert {path.stem for path in NOTEBOOKS} <= set(FAULTS)
+    assert all(len(faults) >= 2 for faults in FAULTS.values())
