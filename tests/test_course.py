@@ -56,7 +56,7 @@ def test_a_run_is_recorded(notebook, tmp_path):
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        pytest.param([START], "no metric", id="no metric"),
+        pytest.param(["1"], "no metric", id="no metric"),
         pytest.param(
             ["assert 1 == 2, 'one is not two'", "1"], "AssertionError: one is not two (in cell 2", id="assertion"
         ),
@@ -128,7 +128,7 @@ def test_start_seeds_everything_and_refuses_what_is_not_there():
     assert draws[0] == draws[1]
     assert run.device == "cpu"
     with pytest.raises(CourseError, match="PROFILE is 'fast'"):
-        course.start("fast")
+        course.start("fast", 0, "cpu")
     with pytest.raises(CourseError, match="DEVICE is 'tpu'"):
         course.start("smoke", 0, "tpu")
 

@@ -87,7 +87,7 @@ class Outcome:
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
-def start(profile: str, seed: int = 0, device: str = "auto") -> Run:
+def start(profile: str, seed: int, device: str) -> Run:
     """Begin a notebook: seed everything, ask for deterministic algorithms, show device, versions, data and weights.
 
     device: "cpu", "cuda", or "auto" for the quickest at hand. CourseError for what is not there.
