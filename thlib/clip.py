@@ -135,8 +135,8 @@ def splice_clip(clip: Clip, edits: Sequence[Edit]) -> Clip:
     for piece in timeline(edits, clip.fps, len(clip.frames)):
         frames.append(piece.clip.frames if piece.clip else clip.frames[piece.old : piece.old + piece.frames])
         start, stop, old = (sample_at(k, clip.fps, rate) for k in (piece.start, piece.start + piece.frames, piece.old))
-        kept = clip.audio[old : old + stop - start]
-        sound.append(_fit_sound(piece.clip, rate, channels, stop - start) if piece.clip else kept)
+        kept = piece.clip or replace(clip, audio=clip.audio[old : old + stop - start])
+        sound.append(_fit_sound(kept, rate, channels, stop - start))
     return replace(clip, frames=np.concatenate(frames), audio=np.concatenate(sound if channels else sound[:1]))
 
 
@@ -192,7 +192,7 @@ class Video(Source):
         for out, frame in zip(frames, self.decode(first, last), strict=True):
             out[:] = self.picture.to_rgb(frame)
         start, stop = (sample_at(k, self.fps, self.audio_rate) for k in (first, last))
-        audio = np.zeros((0, 1), np.float32) if self.silent else Tape(self).take(start, stop)
+        audio = np.zeros((0, 1), np.float32) if self.silent else Tape(self, start).take(start, stop)
         return Clip(frames, self.fps, audio, self.audio_rate)
 
     def clip(self, *, max_bytes: int = MAX_BYTES) -> Clip:

@@ -23,13 +23,15 @@ from thlib.errors import MediaError
 MAX_PIXELS = 4096 * 2304
 MAX_SECONDS = 4 * 3600
 QP = 14  # a fixed quantiser, unlike a rate, bounds the error of every frame: luma >= 45 dB whatever the footage
-AAC_BITS = 192_000  # a second and channel; with the "fast" coder 40 dB or its best
+AAC_BITS = 192_000  # a second and channel
+AAC = {"aac_coder": "fast", "aac_pns": "0", "aac_tns": "0", "aac_is": "0"}  # on speech 10 dB above the default coder
 RATES = [Fraction(n) for n in (25, 30, 24, 50, 60)] + [Fraction(n * 1000, 1001) for n in (30, 24, 60)]
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 LOSSLESS_SOUND = {".mp4": "flac", ".mkv": "flac", ".mov": "pcm_s24le"}  # the keys are what can be written
 CONTAINERS = "mov,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,wav,mp3,flac,aac"  # no play lists, no pictures
 INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 PREROLL = 1  # seconds before a window that a seek aims at, since key frames are indexed by their decoding time
+FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
 SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before they count as a gap
 
 
@@ -138,19 +140,27 @@ class Source:
         if far:
             yield from self._decode_near(0)
 
-    def sound(self) -> Iterator[np.ndarray]:
-        """float32 (S, C) blocks in [-1, 1) from frame 0 on, rounded to 24 bits so that FLAC holds them unchanged."""
+    def sound(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """(index of its first sample, float32 (S, C) block in [-1, 1)) from sample `first` or earlier on.
+
+        Rounded to 24 bits, so that FLAC holds it unchanged. Late sound follows silence, early sound is dropped.
+        """
         with _open(self.path) as container:
-            stream = container.streams.audio[0]
-            even = av.AudioResampler(format="flt", layout=stream.layout, rate=self.audio_rate)
-            have = 0  # samples given out; late sound is preceded by silence, early sound is dropped
+            stream, rate = container.streams.audio[0], self.audio_rate
+            far = first > FAR * rate and stream.time_base == Fraction(1, rate)  # else time stamps are rounded
+            if far:
+                container.seek(round(self._start * rate) + first - PREROLL * rate, stream=stream)
+            even = av.AudioResampler(format="flt", layout=stream.layout, rate=rate)
+            at = 0
             for seconds, frame in self._decoded(container, stream):
                 block = np.concatenate([f.to_ndarray().reshape(-1, self.channels) for f in even.resample(frame)])
-                ahead = round(seconds * self.audio_rate) - have
-                if have == 0 or abs(ahead) > SLACK * self.audio_rate:
+                ahead = round(seconds * rate) - at
+                if far:
+                    at, far = at + ahead, False
+                elif at == 0 or abs(ahead) > SLACK * rate:
                     block = np.pad(block, ((max(ahead, 0), 0), (0, 0)))[max(-ahead, 0) :]
-                have += len(block)
-                yield to_24_bits(block).astype(np.float32) / np.float32(2**23)
+                yield at, to_24_bits(block).astype(np.float32) / np.float32(2**23)
+                at += len(block)
 
     def _decoded(self, container, stream: av.stream.Stream) -> Iterator[tuple[Fraction, av.frame.Frame]]:
         """(seconds after frame 0, frame) for all that has a time stamp; MediaError says where the file is damaged."""
@@ -181,31 +191,30 @@ class Source:
             what = f"{len(slots)} frames in {self.duration:.2f} s"
             done = f"resampled to {self.fps} frames/s, {repeated} repeated, {dropped} dropped"
             yield f"The frame rate varies ({what}): {done}."
-        if stream.frames > len(slots):
+        if stream.frames > self.n_frames:
             yield f"The file was cut off: {len(slots)} of its {stream.frames} frames are there."
         if (stream.sample_aspect_ratio or 1) != 1:
             yield f"Its pixels are not square (aspect {stream.sample_aspect_ratio}); they are used as they are."
 
 
 class Tape:
-    """Sound of a `Source` read forwards only: memory stays at one block however long the file is."""
+    """Sound of a `Source` read forwards only, from sample `first` on: memory stays at one block however long it is."""
 
-    def __init__(self, source: Source):
-        self._blocks, self._rest = source.sound(), np.zeros((0, source.channels), np.float32)
-        self._at = 0  # index of the first sample of _rest
+    def __init__(self, source: Source, first: int = 0):
+        self._blocks, self._at = source.sound(first), 0  # index of the first sample of _rest
+        self._rest = np.zeros((0, source.channels), np.float32)
 
     def take(self, start: int, stop: int) -> np.ndarray:
         """Samples start .. stop-1, float32 (S, C), silence past the end; `start` never goes back by more than 1."""
         sound = np.zeros((stop - start, self._rest.shape[1]), np.float32)
         while True:
-            end = self._at + len(self._rest)
-            a, b = max(start, self._at), min(stop, end)
+            a, b = max(start, self._at), min(stop, self._at + len(self._rest))
             if a < b:
                 sound[a - start : b - start] = self._rest[a - self._at : b - self._at]
-            if stop <= end or (block := next(self._blocks, None)) is None:
+            if b == stop or (item := next(self._blocks, None)) is None:
                 return sound
             kept = self._rest[-1:]  # rounding at an edit may ask for the last sample once more
-            self._at, self._rest = end - len(kept), np.concatenate([kept, block])
+            self._at, self._rest = item[0] - len(kept), np.concatenate([kept, item[1]])
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -292,7 +301,7 @@ class Sink:
 
     def _add_audio(self, codec: str, channels: int) -> av.AudioStream:
         fits = codec != "aac" or self.rate in av.Codec("aac", "w").audio_rates
-        how = {"aac_coder": "fast"} if codec == "aac" else {}
+        how = AAC if codec == "aac" else {}
         stream = self._file.add_stream(codec, rate=self.rate if fits else 48000, layout=LAYOUTS[channels], options=how)
         stream.codec_context.format = "fltp" if codec == "aac" else "s32"
         stream.bit_rate = AAC_BITS * channels
