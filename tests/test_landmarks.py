@@ -348,8 +348,11 @@ def test_a_clip_is_tracked_at_sixty_frames_a_second(grid):
     assert len(found) / seconds >= 60
 
 
-def test_a_spoken_sentence_shows_in_the_track(grid):
+def test_a_spoken_sentence_shows_in_the_track(mirror, grid):
     found = track(grid)
+    lazily = track(clips.Video(mirror / "grid-s1" / "bbaf4p.mpg"))
+    assert np.array_equal(found.points, lazily.points)
+    assert (found.size, found.fps, len(found.visible)) == (lazily.size, lazily.fps, len(lazily.visible))
     assert found.visible.all()
     assert found.points.shape == (len(grid.frames), 478, 3)
     assert found.controls.shape == (len(grid.frames), 52)
@@ -447,7 +450,6 @@ def test_tracking_opens_no_connection_and_no_gl(mirror, tmp_path):
     subprocess.run([*watch, sys.executable, "-c", code, file], check=True, timeout=120, capture_output=True)
     calls = log.read_text().splitlines()
     assert sum("openat" in call for call in calls) > 100
-    away = [c for c in calls if "connect(" in c and "AF_UNIX" not in c and "127.0.0.1" not in c and '"::1"' not in c]
-    assert not away
+    assert not [call for call in calls if "connect(" in call and "AF_INET" in call]
     gl = ("libGL.so", "libEGL.so", "libGLESv2.so", "libGLX", "libOpenGL")
     assert not [call for call in calls if any(name in call for name in gl) and "ENOENT" not in call]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -196,7 +196,7 @@ def _track(clip: Clip | Video, detector: str, face: str | int, *, settle: bool) 
     networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
     if detector not in networks:
         raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
-    frames = clip.frames if isinstance(clip, Clip) else _frames(clip)
+    frames = clip.frames if isinstance(clip, Clip) else map(clip.picture.to_rgb, clip.decode(0, clip.n_frames))
     found = _follow(frames, networks[detector](), face, settle=settle)
     at = np.array([k for k, here in enumerate(found) if here])
     points, visible = fill_gaps(np.stack([here.points for here in found if here]), at, len(found))
@@ -204,12 +204,6 @@ def _track(clip: Clip | Video, detector: str, face: str | int, *, settle: bool) 
         return FaceTrack(points, visible, clip.size, clip.fps, scheme="ibug68")
     controls, _ = fill_gaps(np.stack([here.controls for here in found if here]), at, len(found))
     return FaceTrack(points, visible, clip.size, clip.fps, controls, Head.fit(points).matrix)
-
-
-def _frames(video: Video, at_once: int = 50) -> Iterator[np.ndarray]:
-    for first in range(0, video.n_frames, at_once):
-        last = min(first + at_once, video.n_frames)
-        yield from video.window(first / video.fps, last / video.fps).frames
 
 
 def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:

@@ -59,7 +59,7 @@ class Region:
         return cls(float(x), float(y), float(ENLARGE * (high - low).max()), angle)
 
     def to_frame(self, pixels: int) -> np.ndarray:
-        """Affine map (2, 3) from a crop of `pixels`² to the frame (corner to corner, as MediaPipe samples)."""
+        """Affine map (2, 3) of pixel numbers in a crop of `pixels`² to the frame's: MediaPipe's, no half pixel."""
         c, s = np.cos(self.angle) * self.side / pixels, np.sin(self.angle) * self.side / pixels
         half = pixels / 2
         return np.array([[c, -s, self.x - half * (c - s)], [s, c, self.y - half * (s + c)]])
@@ -124,8 +124,7 @@ class FaceMesh:
         values[:, 0], values[:, 1] = values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2
         values = values * to_frame[0, 0] + to_frame[:, 2]
         merged = weighted_suppression(values.reshape(-1, 16), scores[keep])
-        level = [(v[:4], v[6:8] - v[4:6], score) for v, score in merged]
-        return [Face(box, _region(box, eyes), score) for box, eyes, score in level]
+        return [Face(v[:4], _region(v[:4], v[6:8] - v[4:6]), score) for v, score in merged]
 
     def mesh(self, frame: np.ndarray, region: Region) -> tuple[np.ndarray, float]:
         """Landmarks (478, 3) in pixels of the frame and the probability that the region shows a face."""
@@ -146,7 +145,7 @@ class FaceMesh:
 class FaceAlignment:
     """The 68 points of the package face-alignment (Bulat & Tzimiropoulos 2017), every frame detected afresh, z = 0.
 
-    Its weights are read from a mirror after their hash has matched; nothing is downloaded. Not run with them here.
+    Its weights are read from a mirror after their hash has matched; nothing is downloaded. Tested on stand-ins only.
     """
 
     follows = False
