@@ -361,6 +361,19 @@ def test_sound_is_counted_from_the_first_frame(tmp_path, end, codec, slack, firs
     assert np.array_equal(window.audio, clip.audio[10 * 1764 : 50 * 1764])
 
 
+def test_sound_that_outlasts_the_pictures_is_said(tmp_path):
+    video = Video(encode(tmp_path / "a.mp4", 25, sound=("aac", np.zeros(3 * 44100), 0)))
+    assert (video.n_frames, len(video.clip().audio)) == (25, 44100)
+    assert "2.0 s after the last picture" in video.notes[0]
+
+
+def test_sound_of_a_late_window_is_found_by_seeking(tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 44100 * 90)
+    video = Video(encode(tmp_path / "a.mp4", 90, Fraction(1), sound=("pcm_s16le", sound, 0), format="mov"))
+    start = 80 * 44100
+    assert np.abs(video.window(80, 84).audio[:, 0] - sound[start : start + 4 * 44100]).max() < 1e-4
+
+
 def test_splice_on_files_is_equal_outside_at_29_97(tmp_path):
     original = synthetic(150, NTSC)
     video = Video(write(tmp_path / "a.mp4", original))

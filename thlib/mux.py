@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from math import log
 from pathlib import Path
 
@@ -31,6 +32,7 @@ LOSSLESS_SOUND = {".mp4": "flac", ".mkv": "flac", ".mov": "pcm_s24le"}  # the ke
 CONTAINERS = "mov,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,wav,mp3,flac,aac"  # no play lists, no pictures
 INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 PREROLL = 1  # seconds before a window that a seek aims at, since key frames are indexed by their decoding time
+LONGER = 0.5  # seconds by which sound may outlast the pictures before that is said
 FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
 SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before they count as a gap
 
@@ -100,9 +102,10 @@ class Source:
             self.n_frames = int(slots[-1]) + max(1, round(length * stream.time_base * self.fps))
             self.duration = float(self.n_frames / self.fps)
             self._check_limits(stream, self.duration, limits)
-            sound = next(iter(container.streams.audio), None)
+            sound = next((s for s in container.streams.audio if s.codec_context is not None and s.channels), None)
             self.channels, self.audio_rate = (sound.channels, sound.rate) if sound else (0, 16000)
-            self.metadata, self.notes = dict(container.metadata), tuple(self._notes(stream, slots))
+            self.metadata, self.notes = dict(container.metadata), tuple(self._notes(stream, slots, sound))
+            self._sound = sound and sound.index
             self._index, aspect = stream.index, stream.sample_aspect_ratio
         if (frame := next(self.decode(0, 1), None)) is None:
             raise MediaError(f"No frame of {path} can be decoded; export it again.")
@@ -112,16 +115,13 @@ class Source:
     def decode(self, first: int, last: int) -> Iterator[av.VideoFrame]:
         """Exactly one decoded frame for each of frames first .. last-1: the newest whose time has come."""
         current, k = None, first
-        for slot, frame in self._decode_near(first):
+        for slot, frame in chain(self._decode_near(first), [(last, None)]):
             while current is not None and k < min(slot, last):
                 yield current
                 k += 1
             if k == last:
                 return
             current = frame
-        while current is not None and k < last:
-            yield current
-            k += 1
 
     def _decode_near(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(slot, frame) from a key frame at or before `first`; from the very start if seeking reaches none."""
@@ -130,7 +130,7 @@ class Source:
             stream.thread_type = "AUTO"
             far = first > 2 * PREROLL * self.fps
             if far:
-                container.seek(round((self._start + first / self.fps - PREROLL) / stream.time_base), stream=stream)
+                _seek(container, stream, self._start + first / self.fps - PREROLL)
             decoded = ((round(seconds * self.fps), frame) for seconds, frame in self._decoded(container, stream))
             key, frame = next((item for item in decoded if item[1].key_frame or not far), (first + 1, None))
             if frame is not None and (key <= first or not far):
@@ -146,10 +146,10 @@ class Source:
         Rounded to 24 bits, so that FLAC holds it unchanged. Late sound follows silence, early sound is dropped.
         """
         with _open(self.path) as container:
-            stream, rate = container.streams.audio[0], self.audio_rate
+            stream, rate = container.streams[self._sound], self.audio_rate
             far = first > FAR * rate and stream.time_base == Fraction(1, rate)  # else time stamps are rounded
             if far:
-                container.seek(round(self._start * rate) + first - PREROLL * rate, stream=stream)
+                _seek(container, stream, self._start + Fraction(first, rate) - PREROLL)
             even = av.AudioResampler(format="flt", layout=stream.layout, rate=rate)
             at = 0
             for seconds, frame in self._decoded(container, stream):
@@ -184,7 +184,7 @@ class Source:
             why = f"{seconds:.1f} s, more than {limits[1]:.1f} s; cut it or raise max_seconds"
             raise MediaError(f"{self.path} lasts {why}.")
 
-    def _notes(self, stream: av.VideoStream, slots: np.ndarray) -> Iterator[str]:
+    def _notes(self, stream: av.VideoStream, slots: np.ndarray, sound: av.AudioStream | None) -> Iterator[str]:
         shown = len(np.unique(slots))
         repeated, dropped = self.n_frames - shown, len(slots) - shown
         if repeated or dropped:
@@ -195,6 +195,10 @@ class Source:
             yield f"The file was cut off: {len(slots)} of its {stream.frames} frames are there."
         if (stream.sample_aspect_ratio or 1) != 1:
             yield f"Its pixels are not square (aspect {stream.sample_aspect_ratio}); they are used as they are."
+        length = (sound.start_time or 0) + sound.duration if sound and sound.duration else 0
+        over = float(length * sound.time_base - self._start) - self.duration if length else 0
+        if over > LONGER:
+            yield f"The sound goes on for {over:.1f} s after the last picture; that rest is left out."
 
 
 class Tape:
@@ -243,10 +247,17 @@ def _packets(container: av.container.InputContainer, stream: av.stream.Stream) -
         yield av.Packet()
 
 
+def _seek(container: av.container.InputContainer, stream: av.stream.Stream, seconds: Fraction):
+    """Go to the key frame before `seconds` on the file's clock; where that fails stay, callers look where they are."""
+    with suppress(av.FFmpegError):
+        container.seek(round(seconds / stream.time_base), stream=stream)
+
+
 def _times(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, int]:
-    """Sorted time stamps (gone once the rate is known) and the length of the last frame, in units of time base."""
+    """Sorted time stamps and the length of the last frame in units of time base: 16 bytes a frame, not kept."""
     packets = (p for p in _packets(container, stream) if p.size and p.pts is not None and not p.is_discard)
-    marks = np.array(sorted((p.pts, p.duration or 0) for p in packets), np.int64).reshape(-1, 2)
+    marks = np.fromiter(((p.pts, p.duration or 0) for p in packets), np.dtype((np.int64, 2)))
+    marks = marks[marks[:, 0].argsort()]
     return marks[:, 0], int(marks[-1, 1]) if len(marks) else 0
 
 
