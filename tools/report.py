@@ -40,22 +40,23 @@ def index(folder: Path) -> tuple[Path, bool]:
 
 def pair(before: Path, after: Path, page: Path) -> Path:
     """Write a page with the video before its edit (converted so that browsers play it) and after, and its record."""
-    from thlib import clip, data
+    from thlib import clip, data, provenance
 
     original = page.with_name(f"{page.stem}.before.mp4")
     clip.write(original, clip.read(before))
-    record = json.loads(after.with_name(f"{after.name}.provenance.json").read_text())
     videos = "".join(
         f"<figure><figcaption>{title}</figcaption><video controls preload=auto src='{escape(file.name)}' "
         f"aria-label='{title}'></video></figure>"
         for title, file in (("Before: the recording", original), ("After: the edit", after))
     )
-    told = escape(json.dumps(record, indent=1, ensure_ascii=False))
+    told = escape(str(provenance.verify(after)))
     name = before.parent.name
     source = data.manifest(name).citation if name in data.names() else str(before)
     body = f"<div class=two>{videos}</div><p><small>Source: {escape(source)}</small></p>"
     return _write(
-        page, "A sentence, edited by its words", f"{body}<h2>What the file says of itself</h2><pre>{told}</pre>"
+        page,
+        "A sentence, edited by its words",
+        f"{body}<h2>What the file says of itself (thlib verify)</h2><pre>{told}</pre>",
     )
 
 

@@ -1,0 +1,266 @@
+"""The command line: `thlib edit|data|verify|course|doctor`. An error is one sentence on stderr and exit code 2."""
+
+# No `from __future__ import annotations`: typer reads the hints as they are.
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import av
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from thlib import course as lessons
+from thlib import data as sets
+from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError
+
+if TYPE_CHECKING:
+    from thlib.clip import Video, Word
+    from thlib.speech import Speech
+
+ROOT = Path(__file__).resolve().parents[1]  # of a clone: the lock, notebooks and tools are not in a wheel
+SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
+MODEL = "mediapipe-face-landmarker"
+app = typer.Typer(help="Talking-head generation, taught and implemented.", **SETTINGS)
+data = typer.Typer(help="Data sets: what there is, what is here, what to fetch, mirror or delete.", **SETTINGS)
+course = typer.Typer(help="The notebooks: run them, and write the report.", **SETTINGS)
+app.add_typer(data, name="data")
+app.add_typer(course, name="course")
+
+Names = Annotated[list[str] | None, typer.Argument(help="default: all")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder of the executed notebooks")]
+Folder = Annotated[Path, typer.Option(help="folder of the notebooks")]
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 where a check failed, 2 for what the user can mend."""
+    try:
+        app()
+    except (ThlibError, OSError) as error:
+        sys.stderr.write(f"thlib: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from None
+
+
+@app.command()
+def edit(
+    video: Annotated[Path, typer.Argument(help="the video to edit")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the edited video (.mp4)")],
+    transcript: Annotated[Path, typer.Option(help="its words: plain text, GRID .align or .TextGrid")],
+    replace: Annotated[list[str], typer.Option(help='"now=soon"; "f#2=g" for the second f')] = [],  # noqa: B006
+    insert: Annotated[list[str], typer.Option(help='"f=>very": after f; "=>well": at the start')] = [],  # noqa: B006
+    delete: Annotated[list[str], typer.Option(help='"bin"')] = [],  # noqa: B006
+    text: Annotated[Path | None, typer.Option(help="the whole edited text, instead of single edits")] = None,
+    sound: Annotated[Path | None, typer.Option(help="a recording that contains the new words")] = None,
+    sound_text: Annotated[str, typer.Option(help="what it says; default: the edited text")] = "",
+    exact: Annotated[bool, typer.Option(help="lossless: 5 to 10 times the bytes, some players refuse it")] = False,
+    badge: Annotated[bool, typer.Option(help="the visible mark on generated frames")] = True,
+    seed: int = 0,
+    method: str = "classic",
+) -> None:
+    """Change the words of a talking video; what lies outside of the edit stays as it is.
+
+    thlib edit talk.mp4 --transcript t.txt --replace "now=soon" --insert "f=>very" --delete "bin" -o out.mp4
+    """
+    if text and (replace or insert or delete):
+        raise EditError("--text was given together with single edits: give the whole edited text, or edits of words")
+    if out.suffix.lower() != ".mp4" or out.resolve() == video.resolve():
+        raise MediaError(f"the result cannot be written as {out}: name another file, ending in .mp4")
+    with tqdm(total=4, desc="reading the words", bar_format="{desc:<24}{bar}{elapsed}") as bar:
+        from thlib.clip import Video
+        from thlib.editing import TextEditPipeline
+        from thlib.editing.script import apply
+
+        source = Video(video)
+        words = _words(source, transcript)
+        edited = _text(text) if text else apply(words, replace=replace, insert=insert, delete=delete)
+        _step(bar, "listening to the sound" if sound else "editing")
+        speech = _speech(sound, sound_text or edited) if sound else None
+        _step(bar, "editing")
+        result = TextEditPipeline.from_pretrained()(source, words, edited, speech=speech, seed=seed, method=method)
+        _step(bar, "writing")
+        result.save(out, exact=exact, badge=badge)
+        _step(bar, "done")
+    for note in (*source.notes, *result.notes):
+        typer.echo(note)
+    spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in result.spans)
+    typer.echo(f"{out}: generated {spans}; the rest is the recording")
+
+
+@app.command()
+def verify(file: Path) -> None:
+    """Print what an edited file says of itself; exit code 1 if its marks contradict one another or are incomplete."""
+    from thlib import provenance
+
+    report = provenance.verify(file)
+    typer.echo(str(report))
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing on this machine, a sentence each; exit code 1 if anything is."""
+    complaints = list(_complaints())
+    typer.echo("\n".join(complaints or ["Nothing is missing."]))
+    raise typer.Exit(1 if complaints else 0)
+
+
+@data.command("list")
+def list_sets() -> None:
+    """All data sets with size, licence and consent."""
+    for name in sets.names():
+        known = sets.manifest(name)
+        size = f"{sum(file.bytes or 0 for file in known.files.values()) / 1e6:.0f} MB" if known.files else known.size
+        typer.echo(f"{name}: {known.title} · {len(known.files)} files, {size} · {known.licence}", nl=False)
+        typer.echo(f" · may be edited: {known.consent.edit}, shown: {known.consent.publish}")
+
+
+@data.command()
+def status(names: Names = None) -> None:
+    """How many files of each data set are in the cache, in the mirror, absent."""
+    for name in names or sets.names():
+        places = list(sets.status(name).values())
+        counts = [f"{places.count(place)} {place}" for place in ("cache", "mirror", "absent") if place in places]
+        typer.echo(f"{name}: {', '.join(counts) or 'nothing to download'}")
+
+
+@data.command()
+def fetch(names: list[str]) -> None:
+    """Download what is not here, of whole sets or of single files (grid-s1/bbaf4p.mpg), and print the paths."""
+    for name in names:
+        if "/" in name:
+            typer.echo(sets.path(name))
+            continue
+        for file in tqdm(sets.manifest(name).files or sets.fetch(name), desc=name):
+            sets.path(f"{name}/{file}")
+
+
+@data.command()
+def mirror(dest: Path, names: Names = None) -> None:
+    """Fill a mirror folder, from which a class works offline with THLIB_MIRROR=<dest>."""
+    for name in tqdm(names or [name for name in sets.names() if sets.manifest(name).files], desc=str(dest)):
+        sets.mirror(dest, [name])
+
+
+@data.command()
+def purge(what: str) -> None:
+    """Delete "downloads", "tracks" (landmarks are biometric data), one data set, or "all" from the cache."""
+    typer.echo(f"{sets.purge(what) / 1e6:.1f} MB deleted from {sets.cache()}")
+
+
+@course.command("list")
+def list_notebooks(notebooks: Folder = Path("notebooks")) -> None:
+    """The notebooks in their order, and what each lacks on this machine."""
+    for file in lessons.notebooks(notebooks):
+        absent = lessons.missing(file)
+        typer.echo(file.stem + (f": needs {', '.join(absent)}" if absent else ""))
+
+
+@course.command()
+def run(
+    names: Names = None,
+    profile: str = "smoke",
+    *,
+    seed: int = 0,
+    out: Out = Path("out/course"),
+    notebooks: Folder = Path("notebooks"),
+) -> None:
+    """Execute notebooks into a folder; exit code 1 if one fails."""
+    files = {file.stem: file for file in lessons.notebooks(notebooks)}
+    if unknown := [name for name in names or [] if name not in files]:
+        raise CourseError(f"there is no notebook {', '.join(unknown)}: choose from {', '.join(files)}")
+    failed = False
+    for name in tqdm(names or files, desc=f"notebooks, {profile}"):
+        outcome = lessons.execute(files[name], out, profile=profile, seed=seed)
+        tqdm.write(f"{name}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}".rstrip())
+        failed |= outcome.status == "failed"
+    raise typer.Exit(failed)
+
+
+@course.command()
+def report(out: Out = Path("out/course")) -> None:
+    """Write index.html over the executed notebooks; exit code 1 if one failed or a metric got worse."""
+    script = ROOT / "tools" / "report.py"
+    if not script.is_file() or not out.is_dir():
+        raise CourseError(f"no report of {out} can be written: run the notebooks of a clone first (thlib course run)")
+    raise typer.Exit(subprocess.run([sys.executable, str(script), "index", str(out)]).returncode)
+
+
+def _step(bar: tqdm, text: str) -> None:
+    bar.update()
+    bar.set_description_str(text)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpeechError(f"{path} cannot be read as text ({type(error).__name__}): give a UTF-8 text file") from error
+
+
+def _words(video: "Video", transcript: Path) -> list["Word"]:
+    from thlib import speech
+    from thlib.clip import Clip
+    from thlib.mux import Tape, sample_at
+
+    readers = {".align": speech.read_align, ".textgrid": speech.read_textgrid}
+    if reader := readers.get(transcript.suffix.lower()):
+        return list(reader(transcript))
+    if video.silent:
+        raise SpeechError(f"{video.path} has no sound to find the words in: give their times as .align or .TextGrid")
+    end = sample_at(video.n_frames, video.fps, video.audio_rate)
+    sound = Clip(np.empty((0, *video.size, 3), np.uint8), video.fps, Tape(video).take(0, end), video.audio_rate)
+    return list(speech.align(sound.mono16k(), _text(transcript)))
+
+
+def _speech(sound: Path, text: str) -> "Speech":
+    from thlib import speech
+
+    try:
+        with av.open(sound, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+            resampler = av.AudioResampler("flt", "mono", 16000)
+            frames = (*container.decode(audio=0), None)  # None: what the resampler still holds
+            blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise MediaError(f"{sound} cannot be read as sound: give a file with a sound track") from error
+    audio = np.concatenate(blocks or [np.zeros(0, np.float32)])
+    return speech.Speech(audio, tuple(speech.align(audio, text)), ())
+
+
+def _complaints() -> Iterator[str]:
+    """What is missing, a sentence each."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        yield f"Python {sys.version.split()[0]} is not 3.11 to 3.13: make .venv with one of these (make setup)."
+    yield from _packages()
+    if "absent" in sets.status(MODEL).values():
+        yield f"The landmark model is not here (3.7 MB): thlib data fetch {MODEL}."
+    mirror = os.environ.get("THLIB_MIRROR", "")
+    if not mirror:
+        yield "THLIB_MIRROR is not set: notebooks and tests on real footage are not run, or download it."
+    free = shutil.disk_usage(next(p for p in (sets.cache(), *sets.cache().parents) if p.exists())).free / 1e9
+    if free < 2:
+        yield f"{free:.1f} GB are free at the cache ({sets.cache()}), 2 GB are needed: set THLIB_CACHE to another folder."
+
+
+def _packages() -> Iterator[str]:
+    from packaging.requirements import Requirement
+
+    lock = ROOT / "requirements.lock"
+    wanted = lock.read_text().splitlines() if lock.is_file() else importlib.metadata.requires("thlib") or []
+    for need in map(Requirement, wanted):
+        if need.marker and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = importlib.metadata.version(need.name)
+        except importlib.metadata.PackageNotFoundError:
+            have = "absent"
+        if have == "absent" or not need.specifier.contains(have):
+            yield f"{need.name} is {have}, {need.specifier or 'any version'} is needed: make setup installs it."
+
+
+if __name__ == "__main__":
+    main()
