@@ -92,6 +92,18 @@ def apply(
     return " ".join(text + [word.text for word in words[at:]])
 
 
+def occurrences(words: Sequence[Word], new: Sequence[str]) -> list[int]:
+    """The indices from which `words` say `new`, one word after the other."""
+    said, wanted = [key(word.text) for word in words], [key(text) for text in new]
+    return [i for i in range(len(said) - len(wanted) + 1) if said[i : i + len(wanted)] == wanted]
+
+
+def neighbours(words: Sequence[Word], first: int, last: int) -> tuple[str, str]:
+    """Keys of the words on both sides of [first, last), "" at an end."""
+    said = ["", *(key(word.text) for word in words), ""]
+    return said[first], said[last + 1]
+
+
 def _replacement(words: Sequence[Word], command: str) -> tuple[Span, str]:
     old, equals, new = command.partition("=")
     if not equals or new[:1] == ">" or "=" in new or not tokens(new) or not key(old):
@@ -127,12 +139,12 @@ def _find(words: Sequence[Word], phrase: str) -> tuple[int, int]:
     """The old words [first, last) that `phrase` names, such as "four now" or "f#2"."""
     heard = _heard(words)
     name, number = re.fullmatch(r"(.*?)(?:#(\d+))?", phrase.strip(), re.DOTALL).groups()
-    wanted, spoken = [key(t) for t in tokens(name)], [key(words[i].text) for i in heard]
+    wanted = tokens(name)
     if not wanted:
         raise EditError(f'"{phrase}" names no word: write a word of the transcript, such as "now" or "f#2".')
-    found = [i for i in range(len(spoken) - len(wanted) + 1) if spoken[i : i + len(wanted)] == wanted]
+    found = occurrences([words[i] for i in heard], wanted)
     if not found:
-        near = difflib.get_close_matches(" ".join(wanted), spoken, n=1)
+        near = difflib.get_close_matches(key(name), [key(words[i].text) for i in heard], n=1)
         hint = f'did you mean "{near[0]}"?' if near else f'it reads "{" ".join(words[i].text for i in heard)}".'
         raise EditError(f'The transcript has no "{name}": {hint}')
     times = ", ".join(f"#{n} at {words[heard[i]].start:.2f} s" for n, i in enumerate(found, 1))
