@@ -58,12 +58,12 @@ def fresh_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def execute(request, tmp_path_factory):
     """A function that runs a notebook under the profile of the command line; the report finds it in out/tests."""
-    from thlib import course
+    import runner
 
-    def run(notebook: Path, env: dict[str, str], *, seed: int = 0, folder: Path | None = None) -> course.Outcome:
-        absent = course.missing(notebook)
+    def run(notebook: Path, env: dict[str, str], *, seed: int = 0, folder: Path | None = None) -> runner.Outcome:
+        absent = runner.missing(notebook)
         require("mirror", not absent, f"{notebook.stem} needs {', '.join(absent)}")
         profile = request.config.getoption("profile")
-        return course.execute(notebook, folder or ROOT / "out" / "tests", profile=profile, seed=seed, env=env)
+        return runner.execute(notebook, folder or ROOT / "out" / "tests", profile=profile, seed=seed, env=env)
 
     return run

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import baselines
 import pytest
+import runner
 from conftest import ROOT
 
-from thlib import course
-
-NOTEBOOKS = course.notebooks(ROOT / "notebooks")
+NOTEBOOKS = runner.notebooks(ROOT / "notebooks")
 
 # notebook -> fault -> (module, code run in it once it is loaded). None of this is in the library: a finder on
 # PYTHONPATH plants it in the notebook's process.
@@ -56,7 +55,7 @@ def plant(folder: Path, module: str, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def complaint(outcome: course.Outcome) -> str:
+def complaint(outcome: runner.Outcome) -> str:
     """Why an executed notebook is red: a failed run, or a metric that is worse than, or not in, its baselines."""
     if outcome.status == "failed":
         return outcome.reason

@@ -1,13 +1,14 @@
 """The command line: `thlib edit|data|verify|course|doctor`. An error is one sentence on stderr and exit code 2."""
 
 # No `from __future__ import annotations`: typer reads the hints as they are.
+import importlib
 import importlib.metadata
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import av
@@ -15,7 +16,6 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from thlib import course as lessons
 from thlib import data as sets
 from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError
 
@@ -153,10 +153,11 @@ def purge(what: str) -> None:
 
 
 @course.command("list")
-def list_notebooks(notebooks: Folder = Path("notebooks")) -> None:
+def list_notebooks(notebooks: Folder = ROOT / "notebooks") -> None:
     """The notebooks in their order, and what each lacks on this machine."""
-    for file in lessons.notebooks(notebooks):
-        absent = lessons.missing(file)
+    runner = _tool("runner")
+    for file in runner.notebooks(notebooks):
+        absent = runner.missing(file)
         typer.echo(file.stem + (f": needs {', '.join(absent)}" if absent else ""))
 
 
@@ -167,15 +168,15 @@ def run(
     *,
     seed: int = 0,
     out: Out = Path("out/course"),
-    notebooks: Folder = Path("notebooks"),
+    notebooks: Folder = ROOT / "notebooks",
 ) -> None:
     """Execute notebooks into a folder; exit code 1 if one fails."""
-    files = {file.stem: file for file in lessons.notebooks(notebooks)}
+    runner, failed = _tool("runner"), False
+    files = {file.stem: file for file in runner.notebooks(notebooks)}
     if unknown := [name for name in names or [] if name not in files]:
         raise CourseError(f"there is no notebook {', '.join(unknown)}: choose from {', '.join(files)}")
-    failed = False
     for name in tqdm(names or files, desc=f"notebooks, {profile}"):
-        outcome = lessons.execute(files[name], out, profile=profile, seed=seed)
+        outcome = runner.execute(files[name], out, profile=profile, seed=seed)
         tqdm.write(f"{name}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}".rstrip())
         failed |= outcome.status == "failed"
     raise typer.Exit(failed)
@@ -184,10 +185,19 @@ def run(
 @course.command()
 def report(out: Out = Path("out/course")) -> None:
     """Write index.html over the executed notebooks; exit code 1 if one failed or a metric got worse."""
-    script = ROOT / "tools" / "report.py"
-    if not script.is_file() or not out.is_dir():
-        raise CourseError(f"no report of {out} can be written: run the notebooks of a clone first (thlib course run)")
-    raise typer.Exit(subprocess.run([sys.executable, str(script), "index", str(out)]).returncode)
+    page, well = _tool("report").index(out)
+    typer.echo(f"{page}{'' if well else ': something failed or got worse, see there'}")
+    raise typer.Exit(not well)
+
+
+def _tool(name: str) -> ModuleType:
+    """A module of the clone's tools/: notebooks and what runs them are not in a wheel."""
+    if not (ROOT / "tools" / f"{name}.py").is_file():
+        raise CourseError(
+            f"{ROOT} has no tools and notebooks: clone the repository, and install from there (make setup)"
+        )
+    sys.path.insert(0, str(ROOT / "tools"))
+    return importlib.import_module(name)
 
 
 def _step(bar: tqdm, text: str) -> None:
@@ -243,7 +253,7 @@ def _complaints() -> Iterator[str]:
         yield "THLIB_MIRROR is not set: notebooks and tests on real footage are not run, or download it."
     free = shutil.disk_usage(next(p for p in (sets.cache(), *sets.cache().parents) if p.exists())).free / 1e9
     if free < 2:
-        yield f"{free:.1f} GB are free at the cache ({sets.cache()}), 2 GB are needed: set THLIB_CACHE to another folder."
+        yield f"{free:.1f} GB are free at the cache {sets.cache()}, 2 GB are needed: set THLIB_CACHE to another folder."
 
 
 def _packages() -> Iterator[str]:

@@ -1,44 +1,28 @@
-"""A notebook as an experiment: `start` and `Run.metric` inside it; `execute`, `compare`, `baseline` from outside.
+"""What a notebook sees: `start` begins a run, `Run.metric` records a number, `expect_error` teaches an error.
 
-A run is papermill in a process of its own, cut off from the network where the system can do it (Linux namespaces),
-with a time budget for the whole notebook. Its metrics travel in the executed notebook, as outputs of a MIME type.
+Metrics are outputs of a MIME type of their own, so the executed notebook carries them; tools/runner.py reads them.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import os
 import platform
 import random
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 import thlib
 from thlib import data
 from thlib.errors import CourseError
 
-PROFILES = {"smoke": 60.0, "laptop": 300.0, "gpu": 600.0}  # budget of a whole notebook, seconds on two idle cores
+PROFILES = ("smoke", "laptop", "gpu")
 RUN, METRIC = "application/vnd.thlib.run+json", "application/vnd.thlib.metric+json"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "THLIB_OFFLINE": "1", "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
-# Brings the loopback interface of a fresh network namespace up (SIOCSIFFLAGS, UP | RUNNING), then becomes argv[1:].
-_LOOPBACK = (
-    "import fcntl, os, socket, struct, sys\n"
-    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x41))\n"
-    "os.execvp(sys.argv[1], sys.argv[1:])"
-)
 
 
 @dataclass(frozen=True)
@@ -70,23 +54,6 @@ class Run:
         _show(f"{name}: {numbers[0]:.4g} {unit} ({better} is better)", METRIC, row)
 
 
-@dataclass
-class Outcome:
-    """What became of one execution. status: "passed", "failed" or "not run"; seconds of wall time; memory in MB."""
-
-    name: str
-    profile: str
-    seed: int
-    status: str = "failed"
-    reason: str = ""
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-    isolated: bool = False
-    date: str = ""
-    run: dict[str, Any] = field(default_factory=dict)
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-
-
 def start(profile: str, seed: int, device: str) -> Run:
     """Begin a notebook: seed everything, ask for deterministic algorithms, show device, versions, data and weights.
 
@@ -109,7 +76,7 @@ def start(profile: str, seed: int, device: str) -> Run:
     name = torch.cuda.get_device_name() if chosen == "cuda" else f"{platform.machine()} × {os.cpu_count()} cores"
     versions = {"thlib": thlib.__version__, "python": platform.python_version()}
     versions |= {"torch": torch.__version__, "numpy": np.__version__}
-    found = [need for need in data.names() if data.manifest(need).files and "absent" not in _places(need)]
+    found = [name for name in data.names() if (places := data.status(name)) and "absent" not in places.values()]
     weights = [file.name for file in (Path(__file__).parent / "weights").glob("*.safetensors")]
     lines = [f"{profile} · seed {seed} · {chosen} ({name})", " · ".join(f"{k} {v}" for k, v in versions.items())]
     lines += [f"data: {', '.join(found) or 'none'}", f"weights: {', '.join(sorted(weights)) or 'none'}"]
@@ -131,163 +98,6 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
         _show(f"{type(error).__name__}: {error}")
         return
     raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: the behaviour it teaches is gone")
-
-
-def notebooks(folder: str | Path = "notebooks") -> list[Path]:
-    """The course's notebooks in their order. CourseError if the folder is not there."""
-    if not Path(folder).is_dir():
-        raise CourseError(f"there is no folder {folder}: run from the root of a clone, or name the notebooks' folder")
-    return sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
-
-
-def missing(notebook: str | Path) -> list[str]:
-    """What of the notebook's `metadata.thlib.needs` ("set" or "set/file") is not on this machine."""
-    needs = json.loads(Path(notebook).read_text())["metadata"].get("thlib", {}).get("needs", [])
-    return [need for need in needs if "absent" in _places(need)]
-
-
-def execute(
-    notebook: str | Path,
-    folder: str | Path,
-    *,
-    profile: str = "smoke",
-    seed: int = 0,
-    env: Mapping[str, str] | None = None,
-    budget: float | None = None,
-) -> Outcome:
-    """Run a notebook by papermill into `folder`: `<name>.ipynb`, `.log`, `.json` (the outcome), `metrics.jsonl`.
-
-    env: added to the environment. budget: seconds on idle cores, default that of the profile; a busy machine gets up
-    to four times as long. What goes wrong is told by the outcome; CourseError only for an unknown profile.
-    """
-    if profile not in PROFILES:
-        raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    source, folder = Path(notebook).resolve(), Path(folder).resolve()
-    work, executed = folder / "work" / source.stem, folder / source.name
-    work.mkdir(parents=True, exist_ok=True)
-    executed.unlink(missing_ok=True)
-    outcome = Outcome(source.stem, profile, seed, isolated=bool(_cut_off()), date=time.strftime("%Y-%m-%d %H:%M:%S"))
-    parameters = {"PROFILE": profile, "SEED": str(seed), "DEVICE": "auto" if profile == "gpu" else "cpu"}
-    if absent := missing(source):
-        outcome.status, outcome.reason = "not run", f"needs {', '.join(absent)}: set THLIB_MIRROR, or fetch it"
-    elif unknown := sorted(set(parameters) - _parameters(source)):
-        outcome.reason = f"it has no parameter {', '.join(unknown)} in a cell tagged `parameters`"
-    else:
-        command = [
-            *_cut_off(),
-            sys.executable,
-            "-m",
-            "papermill",
-            str(source),
-            str(executed),
-            "-k",
-            "python3",
-            "-l",
-            "python",
-        ]
-        command += ["--cwd", str(work), "--no-progress-bar"]
-        command += [text for pair in parameters.items() for text in ("-p", *pair)]
-        log = executed.with_suffix(".log")
-        in_time = _watch(command, log, _environment(env or {}), budget or PROFILES[profile], outcome)
-        _judge(outcome, executed, log, in_time)
-    executed.with_suffix(".json").write_text(json.dumps(asdict(outcome), indent=1))
-    with (folder / "metrics.jsonl").open("a") as stream:
-        run = {"notebook": outcome.name, "profile": profile, "seed": seed, "date": outcome.date}
-        stream.writelines(json.dumps(run | row) + "\n" for row in outcome.metrics)
-    return outcome
-
-
-def _watch(command: list[str], log: Path, env: dict[str, str], budget: float, outcome: Outcome) -> bool:
-    """Run to the end or to the end of the budget; fills in seconds and peak memory; False if it was over budget."""
-    begin, in_time = time.monotonic(), True
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=env, start_new_session=True)
-    try:
-        while in_time and process.poll() is None:
-            time.sleep(0.1)
-            outcome.peak_mb = max(outcome.peak_mb, sum(map(_resident, _tree(process.pid))) / 1e6)
-            load = min(4.0, max(1.0, psutil.getloadavg()[0] / (os.cpu_count() or 1)))
-            in_time = time.monotonic() - begin < budget * load
-    finally:
-        for member in _tree(process.pid):  # the kernel leads a session of its own: ending papermill's is not enough
-            with suppress(psutil.Error):
-                member.kill()
-        process.wait()
-    outcome.seconds = round(time.monotonic() - begin, 1)
-    return in_time
-
-
-def _judge(outcome: Outcome, executed: Path, log: Path, in_time: bool) -> None:
-    """Read the executed notebook: what it recorded, and the first reason that it can't count as passed.
-
-    papermill's own word is not enough: it calls cells completed that a dead kernel never saw, and passes errors in
-    cells with the tag `raises-exception`.
-    """
-    cells = json.loads(executed.read_text())["cells"] if executed.is_file() else []
-    cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    bundles = [output["data"] for output in outputs if "data" in output]
-    outcome.run = next((bundle[RUN] for bundle in bundles if RUN in bundle), {})
-    outcome.metrics = [bundle[METRIC] for bundle in bundles if METRIC in bundle]
-    errors = [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    halts = [cell for cell in code if not cell["execution_count"] or any("ename" in out for out in cell["outputs"])]
-    where = (
-        f"in cell {cells.index(halts[0])} `{''.join(halts[0]['source']).splitlines()[0]}`" if halts else "at its end"
-    )
-    last = log.read_text(errors="replace").strip().splitlines()[-1:]
-    if not in_time:
-        outcome.reason = f"over its budget after {outcome.seconds:.0f} s, {where}"
-    elif errors:
-        outcome.reason = f"{errors[0]} ({where})"
-    elif not code or halts:
-        outcome.reason = f"stopped {where}, before or while it ran: {' '.join(last)}"
-    elif not outcome.metrics or not outcome.run:
-        outcome.reason = "no metric was recorded: call thlib.course.start and run.metric"
-    else:
-        outcome.status = "passed"
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    env = {**os.environ, **OFFLINE, **extra}
-    mirror = env.get("THLIB_MIRROR", "")
-    return env | ({"THLIB_MIRROR": os.path.abspath(mirror)} if os.path.isdir(mirror) else {})
-
-
-def _parameters(notebook: Path) -> set[str]:
-    """The names assigned in the cell tagged `parameters` (papermill itself only warns of one that is not there)."""
-    cells = json.loads(notebook.read_text())["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    nodes = [node for source in tagged[:1] for node in ast.walk(ast.parse(source))]
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-
-
-@lru_cache(maxsize=1)
-def _cut_off() -> tuple[str, ...]:
-    """The command that goes before another to run it with no network but loopback; () where the system can't."""
-    prefix = ("unshare", "-rn", sys.executable, "-c", _LOOPBACK)
-    able = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
-    return prefix if able else ()
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        return [*root.children(recursive=True), root]
-    return []
-
-
-def _resident(process: psutil.Process) -> int:
-    with suppress(psutil.Error):
-        return process.memory_info().rss
-    return 0
-
-
-def _places(need: str) -> set[str]:
-    """Where the files of "set" or "set/file" lie: a set of "cache", "mirror", "absent"."""
-    name, _, file = need.partition("/")
-    places = data.status(name)
-    return {places.get(file, "absent")} if file else set(places.values())
 
 
 class _Note(str):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thlib.course import Outcome
+from runner import Outcome
+
 from thlib.errors import CourseError
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "baselines"
