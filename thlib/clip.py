@@ -195,6 +195,12 @@ class Video(Source):
         audio = np.zeros((0, 1), np.float32) if self.silent else Tape(self, start).take(start, stop)
         return Clip(frames, self.fps, audio, self.audio_rate)
 
+    def audio(self) -> np.ndarray:
+        """All the sound, float32 (S, C), as long as the picture; (0, 1) where there is none."""
+        if self.silent:
+            return np.zeros((0, 1), np.float32)
+        return Tape(self).take(0, sample_at(self.n_frames, self.fps, self.audio_rate))
+
     def clip(self, *, max_bytes: int = MAX_BYTES) -> Clip:
         """All of it in memory; MediaError where that needs more than `max_bytes`."""
         return self.window(0, self.duration, max_bytes=max_bytes)

@@ -1,0 +1,231 @@
+"""Lips from sound, classically: ridge, regressor and retrieval, and how a motion is fitted between real frames.
+
+A motion is what head-fixed landmarks do about the speaker's resting face (their mean over the spoken frames), in
+eye-corner units: identity and head pose are gone, what is left is speech. Models of it share one call,
+`predict(mel) -> motion`, and know the whole new sound of a window, so that co-articulation crosses the seams.
+"""
+
+# T frames  B mel bands (80)  K basis size  L landmarks (478)  M candidates
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from scipy.spatial.transform import Rotation, Slerp
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from thlib.errors import EditError
+from thlib.footage import Footage
+from thlib.landmarks import LIPS, Head, neutral
+
+SCALE = 100.0  # codes are in % of the eye corners, which keeps gradients and penalties of a handy size
+SETTLE = 3.0  # frames after which a border's residual has faded to 1/e (methods.md 1.4: exp(-d/4))
+
+
+def mouth_mask() -> np.ndarray:
+    """How far each landmark (478,) follows speech: 1 from the nose's base down, 0 from the eyes up, smooth between."""
+    y = neutral()[:, 1]
+    low, high = neutral()[[133, 362], 1].mean() + 0.12, neutral()[2, 1]
+    return (0.5 - 0.5 * np.cos(np.pi * np.clip((y - low) / (high - low), 0, 1))).astype(np.float32)
+
+
+def standardised(mel: np.ndarray) -> np.ndarray:
+    """Log-mel (T, B) less each band's mean over the clip, over 3: microphone and voice level are gone."""
+    return ((mel - mel.mean(0)) / 3).astype(np.float32)
+
+
+class LipNet(ModelMixin, ConfigMixin):
+    """Log-mel -> motion through `layers` temporal convolutions and a linear basis of the landmarks.
+
+    layers=1, kernel=13 is ridge regression from log-mel +- 6 frames; layers=5, kernel=5 is the regressor, the honest
+    opponent of every later model. `fit` makes either from footage.
+    """
+
+    @register_to_config
+    def __init__(self, layers: int = 5, kernel: int = 5, width: int = 192, bands: int = 80, basis: int = 24):
+        super().__init__()
+        sizes = [bands, *[width] * (layers - 1), basis]
+        convs = [nn.Conv1d(a, b, kernel, padding=kernel // 2) for a, b in itertools.pairwise(sizes)]
+        steps = [step for conv in convs[:-1] for step in (conv, nn.GELU(), nn.Dropout(0.1))]
+        self.net = nn.Sequential(*steps, convs[-1])
+        self.register_buffer("components", torch.zeros(basis, 478 * 3))
+        self.register_buffer("centre", torch.zeros(478 * 3))
+
+    def codes(self, mel: torch.Tensor) -> torch.Tensor:
+        """Standardised log-mel (N, T, B) -> codes (N, T, K) in the basis."""
+        return self.net(mel.mT).mT
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes (..., K) -> weighted motion (..., 478 * 3): lips times 4, in % of the eye corners."""
+        return codes @ self.components + self.centre
+
+    @torch.no_grad()
+    def predict(self, mel: np.ndarray) -> np.ndarray:
+        """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units, 0 above the nose."""
+        codes = self.eval().codes(torch.from_numpy(standardised(mel))[None])
+        weight = _weights()
+        motion = self.decode(codes)[0].numpy() / np.where(weight > 0.02, SCALE * weight, np.inf)
+        return motion.reshape(-1, 478, 3) * mouth_mask()[:, None]
+
+
+def _weights() -> np.ndarray:
+    """Weight (478 * 3,) of each coordinate in the basis: 0 above the nose, 4 on the lips (they are judged)."""
+    weight = mouth_mask()
+    weight[LIPS] = 4
+    return np.repeat(weight, 3)
+
+
+def with_basis(net: LipNet, footage: Sequence[Footage]) -> LipNet:
+    """Give `net` the principal components of the footage's weighted motion; `encode` and `decode` then use them."""
+    motion = np.concatenate([f.motion[f.spoken] for f in footage]).reshape(-1, 478 * 3)
+    pca = PCA(net.config.basis, random_state=0).fit(SCALE * motion * _weights())
+    net.components.copy_(torch.from_numpy(pca.components_))
+    net.centre.copy_(torch.from_numpy(pca.mean_))
+    return net
+
+
+def encode(net: LipNet, motion: np.ndarray) -> np.ndarray:
+    """Codes float32 (T, K) of a motion (T, 478, 3) in eye-corner units."""
+    weighted = SCALE * motion.reshape(len(motion), -1) * _weights()
+    return ((weighted - net.centre.numpy()) @ net.components.numpy().T).astype(np.float32)
+
+
+def fit_ridge(footage: Sequence[Footage], *, alpha: float = 100.0, reach: int = 6) -> LipNet:
+    """Ridge regression from log-mel +- `reach` frames, in closed form, as a `LipNet` of one layer."""
+    net = with_basis(LipNet(layers=1, kernel=2 * reach + 1), footage)
+    rows = np.concatenate([_windows(standardised(f.mel), reach, mode="constant")[f.visible] for f in footage])
+    codes = np.concatenate([encode(net, f.motion)[f.visible] for f in footage])
+    ridge = Ridge(alpha=alpha).fit(rows, codes)
+    conv = net.net[-1]
+    conv.weight.data.copy_(torch.from_numpy(ridge.coef_).float().view_as(conv.weight))
+    conv.bias.data.copy_(torch.from_numpy(ridge.intercept_).float())
+    return net
+
+
+def fit_regressor(footage: Sequence[Footage], *, steps: int = 800, seed: int = 0) -> LipNet:
+    """Train a `LipNet` of five layers: mean distance and velocity of the points, 32 stretches of 64 frames a step."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = with_basis(LipNet(), footage).train()
+    mels = [torch.from_numpy(standardised(f.mel)) for f in footage]
+    codes = [torch.from_numpy(encode(net, f.motion)) for f in footage]
+    seen = [torch.from_numpy(f.visible) for f in footage]
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    lips = _weights().reshape(-1, 3)[:, 0] == 4
+    basis = net.components.view(-1, 478, 3)[:, torch.from_numpy(lips)] / 4
+    for _ in range(steps):
+        mel, code, mask = _stretches(rng, (mels, codes, seen), batch=32, frames=64)
+        loud = mel + 0.15 * torch.randn(len(mel), 1, 1) + 0.1 * torch.randn_like(mel)
+        error = torch.einsum("ntk,klc->ntlc", net.codes(loud) - code, basis)
+        distance = (error.pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
+        jerk = (error.diff(dim=1).pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
+        loss = (distance * mask).mean() + 0.5 * (jerk * mask[:, 1:]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return net.eval()
+
+
+def _stretches(rng: np.random.Generator, series: tuple[list, ...], *, batch: int, frames: int) -> list[torch.Tensor]:
+    """The same random stretches (N, frames, ...) of each of several parallel lists of (T, ...)."""
+    picks = rng.integers(0, len(series[0]), batch)
+    starts = [rng.integers(0, len(series[0][i]) - frames + 1) for i in picks]
+    return [torch.stack([one[i][s : s + frames] for i, s in zip(picks, starts)]) for one in series]
+
+
+class Retrieval:
+    """Lips copied from footage: for every new frame the real frame of nearest sound, joined by dynamic programming.
+
+    Unit selection (Hunt & Black 1996) at the size of a frame: going on to the next real frame is free, staying or
+    skipping one (time-warping) costs little, a jump costs a join and the distance that the lips jump.
+    """
+
+    def __init__(self, footage: Sequence[Footage], *, near: int = 40, warp: float = 0.3, join: float = 2.0):
+        """Index the footage's visible frames; `near` candidates a frame, costs in units of the mean sound distance."""
+        self.near, self.warp, self.join = near, warp, join
+        windows = np.concatenate([_windows(standardised(f.mel), 3) for f in footage])  # (M, 7 B)
+        self._pca = PCA(40, whiten=False, random_state=0).fit(windows)
+        self._sound = self._pca.transform(windows)
+        self._motion = np.concatenate([f.motion * mouth_mask()[:, None] for f in footage])
+        self._lips = SCALE * self._motion[:, LIPS, :2].reshape(len(windows), -1)
+        self._usable = np.concatenate([f.visible for f in footage])
+        ends = np.cumsum([len(f.mel) for f in footage]) - 1
+        self._last = np.isin(np.arange(len(windows)), ends)
+
+    def predict(self, mel: np.ndarray) -> np.ndarray:
+        """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units."""
+        wanted = self._pca.transform(_windows(standardised(mel), 3))
+        cost = np.linalg.norm(wanted[:, None] - self._sound[None], axis=-1)  # (T, M)
+        cost[:, ~self._usable] = np.inf
+        unit = float(np.median(cost.min(1)))
+        picks = np.argpartition(cost, self.near, axis=1)[:, : self.near]  # (T, near)
+        total, back = np.take_along_axis(cost, picks, 1) / unit, []
+        best = total[0]
+        for before, here, own in zip(picks, picks[1:], total[1:]):
+            step = best[:, None] + self._join_cost(before, here)
+            back.append(step.argmin(0))
+            best = step.min(0) + own
+        path = [int(best.argmin())]
+        for arrows in reversed(back):
+            path.append(int(arrows[path[-1]]))
+        return self._motion[np.take_along_axis(picks, np.array(path[::-1])[:, None], 1)[:, 0]].astype(np.float32)
+
+    def _join_cost(self, before: np.ndarray, here: np.ndarray) -> np.ndarray:
+        """Cost (near, near) of showing real frame `here` after `before`."""
+        ahead = here[None] - before[:, None]
+        jump = self.join + np.linalg.norm(self._lips[before][:, None] - self._lips[here][None], axis=-1) / 8
+        warped = np.where((ahead == 0) | (ahead == 2), self.warp, jump)
+        return np.where((ahead == 1) & ~self._last[before][:, None], 0.0, warped)
+
+
+def _windows(mel: np.ndarray, reach: int, *, mode: str = "edge") -> np.ndarray:
+    """Each frame of (T, B) with its `reach` neighbours on both sides: (T, B (2 reach + 1)), neighbours innermost."""
+    padded = np.pad(mel, ((reach, reach), (0, 0)), mode=mode)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0).reshape(len(mel), -1)
+
+
+# --- between real frames ----------------------------------------------------------------------------------------------
+
+
+def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
+    """Head-fixed landmarks (N, 478, 3) for the new frames, landing on the real ones at both borders.
+
+    motion       (N + 2, 478, 3): what a model says of the new frames and of the real ones just before and after.
+    rest         (478, 3): the speaker's resting face.
+    left, right  the real head-fixed landmarks (478, 3) just before and after; None at an end of the video.
+    Above the nose the borders are interpolated; below it the motion counts, corrected by what the model misses at each
+    border, a correction that fades over `SETTLE` frames. EditError where both borders are missing.
+    """
+    n = len(motion) - 2
+    ends = [(k, real) for k, real in ((0, left), (n + 1, right)) if real is not None]
+    if not ends:
+        raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
+    frames = np.arange(1, n + 1)[:, None, None]
+    (first, a), (last, b) = ends[0], ends[-1]
+    base = a + (frames - first) / max(last - first, 1) * (b - a)
+    spoken = rest + motion[1:-1]
+    for k, real in ends:
+        spoken = spoken + np.exp(-(np.abs(frames - k) - 1) / SETTLE) * (real - rest - motion[k])
+    return (base + mouth_mask()[:, None] * (spoken - base)).astype(np.float32)
+
+
+def heads_between(head: Head, *, left: int, right: int, n: int) -> Head:
+    """The head's path over `n` new frames between the poses of frames `left` and `right` (one of them -1: none).
+
+    Places and log sizes linearly, rotations by the shortest turn.
+    """
+    ends = [k for k in (left, right) if 0 <= k < len(head.scale)]
+    share = (np.arange(n) + 1) / (n + 1) if len(ends) == 2 else np.zeros(n)
+    turn = Slerp([0, 1], Rotation.from_matrix(head.rotation[[ends[0], ends[-1]]]))(share)
+    scale = np.exp(np.interp(share, [0, 1], np.log(head.scale[[ends[0], ends[-1]]])))
+    shift = head.shift[ends[0]] + share[:, None] * (head.shift[ends[-1]] - head.shift[ends[0]])
+    return Head(turn.as_matrix(), scale, shift)

@@ -1,0 +1,260 @@
+"""Text-based editing from end to end: change the words of a talking video, get a video that says them.
+
+    editor = TextEditPipeline.from_pretrained()
+    out = editor(Video("talk.mp4"), words, "set blue by a nine please")
+    out.save("edited.mp4")
+
+Five steps (Fried et al. 2019 and Han et al. 2024 have the same): words -> spans -> sound -> lips -> frames. Only a
+window around each edit is decoded, tracked and drawn; outside the spans every frame and sample stays what it was.
+"""
+
+# T frames of a window  N new frames  L landmarks (478)
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from thlib import provenance
+from thlib.clip import Clip, Video, Word, splice_clip, write
+from thlib.editing import frames as stage2
+from thlib.editing.motion import LipNet, Retrieval, between, heads_between
+from thlib.editing.script import diff
+from thlib.editing.sound import Patch, patches, retime
+from thlib.errors import DataError, EditError, FaceError
+from thlib.footage import Footage
+from thlib.landmarks import FaceTrack, Head, track
+from thlib.speech import Speech, log_mel
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
+CONTEXT = 4.0  # seconds of real footage read on each side of an edit
+MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
+LONGEST = 12.0  # seconds of new video an edit may have
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The result: `clip` (None for a `Video`, which `save` writes), its `words`, generated `spans` in seconds, `notes`.
+
+    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source.
+    """
+
+    source: Clip | Video
+    pieces: list[tuple[float, float, Clip]]
+    words: list[Word]
+    spans: list[tuple[float, float]]
+    notes: tuple[str, ...]
+    details: dict = field(default_factory=dict)
+
+    @property
+    def clip(self) -> Clip | None:
+        """The edited clip in memory, where the source was one."""
+        return splice_clip(self.source, self.pieces) if isinstance(self.source, Clip) else None
+
+    def save(self, path: str | Path, *, exact: bool = False, badge: bool = True) -> Path:
+        """Write the video with its captions (`.vtt`) and its provenance (tags, sidecar); `badge` marks new frames.
+
+        exact: lossless outside the edits, in a larger file. Without a badge the provenance says so.
+        """
+        path, in_memory = Path(path), isinstance(self.source, Clip)
+        pieces = [(a, b, _badged(c) if badge else c) for a, b, c in self.pieces]
+        record = provenance.record(
+            None if in_memory else self.source.path,
+            self.spans,
+            actions=self.notes,
+            seed=self.details.get("seed"),
+            weights=self.details.get("weights", ()),
+            details={"method": self.details.get("method"), "badge": badge},
+        )
+        tags = provenance.container_tags(record)
+        if in_memory:
+            write(path, splice_clip(self.source, pieces), exact=exact, metadata=tags)
+        else:
+            self.source.splice(pieces, path, exact=exact, metadata=tags)
+        provenance.write_sidecar(path, record)
+        provenance.write_captions(path.with_suffix(".vtt"), self.words)
+        return path
+
+
+def _badged(clip: Clip) -> Clip:
+    return Clip(provenance.badge(clip.frames), clip.fps, clip.audio, clip.audio_rate)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Real footage around one edit, T frames, of which those between `left` and `right` become `n` new ones.
+
+    clip, track  T frames;  left, right: the last real frame before and the first after the edit (-1 and T: none).
+    mel          log-mel (T', B) of the new sound, T' = T - (right - left - 1) + n.
+    words        the footage's own, in seconds from the window's start.
+    """
+
+    clip: Clip
+    track: FaceTrack
+    mel: np.ndarray
+    words: Sequence[Word]
+    left: int
+    right: int
+    n: int
+
+    @property
+    def footage(self) -> Footage:
+        """What stays, to learn the speaker from: `visible` is False inside the edit."""
+        index = np.arange(len(self.track.points))
+        stays = self.track.visible & ((index <= self.left) | (index >= self.right))
+        gone = np.zeros((self.right - self.left - 1, self.mel.shape[1]), self.mel.dtype)
+        mel = np.concatenate([self.mel[: self.left + 1], gone, self.mel[self.left + 1 + self.n :]])
+        return Footage.of("window", replace(self.track, visible=stays), mel=mel, words=self.words)
+
+    def border(self, values: Sequence) -> tuple:
+        """The entries of `values` (T, ...) at the two border frames, None where there is none."""
+        return tuple(values[k] if 0 <= k < len(values) else None for k in (self.left, self.right))
+
+
+class TextEditPipeline:
+    """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
+
+    lips: "regressor" (temporal convolutions), "ridge", or "retrieval" (mouths of the clip itself).
+    """
+
+    def __init__(self, nets: dict[str, LipNet], *, lips: str = "regressor", weights: Sequence[Path] = ()):
+        if lips not in (*nets, "retrieval"):
+            raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join((*nets, 'retrieval'))}.")
+        self.nets, self.lips, self.weights = nets, lips, tuple(weights)
+
+    @classmethod
+    def from_pretrained(cls, name: str = "default", *, lips: str = "regressor") -> TextEditPipeline:
+        """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
+        folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
+        if not folder.is_dir():
+            known = ", ".join(sorted(p.name for p in WEIGHTS.iterdir()))
+            raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
+        nets = {p.name: LipNet.from_pretrained(p).float().eval() for p in sorted(folder.iterdir()) if p.is_dir()}
+        return cls(nets, lips=lips, weights=sorted(folder.rglob("*.safetensors")))
+
+    def __call__(
+        self,
+        source: Clip | Video,
+        words: Sequence[Word],
+        edited_text: str,
+        speech: Speech | Sequence[Speech] | None = None,
+        seed: int = 0,
+        method: str = "classic",
+    ) -> Edit:
+        """Edit `source`, whose transcript is `words`, so that it says `edited_text`.
+
+        speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
+                in the footage, else espeak's voice as a placeholder (the notes say so).
+        method  "classic": nothing is sampled, so `seed` is only recorded.
+        EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit.
+        """
+        if method != "classic":
+            raise EditError(f"The method {method!r} is unknown; take 'classic'.")
+        sound, fps, total = _sound_of(source), source.fps, _length(source)
+        found = patches(sound, words, diff(words, edited_text), speech=speech)
+        _check_length(found)
+        heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
+        sound = splice_clip(sound, heard)
+        pieces, spans, moved = [], [], 0
+        for patch in found:
+            window = self.window(source, words, patch=patch, sound=sound, moved=moved)
+            pictures = self.frames(window, self.motion(window))
+            first, last = _reach(patch, fps, total)
+            new = sound.cut(first + moved, first + moved + window.n)
+            pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
+            spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
+            moved += patch.n_frames - (patch.k1 - patch.k0)
+        details = {"seed": seed, "method": f"{method}, lips by {self.lips}", "weights": self.weights}
+        notes = tuple(" ".join(patch.notes) or f"new words from the {patch.source}" for patch in found)
+        return Edit(source, pieces, retime(words, found), spans, notes, details)
+
+    def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
+        """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
+
+        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border.
+        """
+        fps, total = source.fps, _length(source)
+        first, last = _reach(patch, fps, total)
+        begin, end = (round(k + sign * CONTEXT * fps) for k, sign in ((first, -1), (last, 1)))
+        begin, end = max(0, begin), min(total, end)
+        clip = source.cut(begin, end) if isinstance(source, Clip) else source.window(begin / fps, end / fps)
+        grown = patch.n_frames - (patch.k1 - patch.k0)
+        heard = sound.cut(begin + moved, end + moved + grown)
+        mel = log_mel(heard.mono16k(), fps, end - begin + grown)
+        words = [Word(w.text, w.start - float(begin / fps), w.end - float(begin / fps)) for w in words]
+        found = Window(
+            clip, track(clip), mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown
+        )
+        for k, seen in zip((first - 1, last), found.border(found.track.visible)):
+            if seen is not None and not seen:
+                raise FaceError(
+                    f"No face is seen at {float(k / fps):.2f} s, where the edit meets the footage; "
+                    "edit words around which the face is visible."
+                )
+        return found
+
+    def motion(self, window: Window) -> np.ndarray:
+        """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real borders."""
+        real, points = window.footage, window.track.points
+        if not real.visible.any():
+            raise FaceError("No face is seen beside the edit; edit words around which the face is visible.")
+        model = Retrieval([real]) if self.lips == "retrieval" else self.nets[self.lips]
+        motion = np.pad(model.predict(window.mel), ((1, 1), (0, 0), (0, 0)), mode="edge")
+        motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
+        left, right = window.border(real.fixed)
+        fixed = between(motion, rest=real.rest, left=left, right=right)
+        head = Head.fit(points, shape=real.shape)
+        return heads_between(head, left=window.left, right=window.right, n=window.n).unfix(fixed)
+
+    def frames(self, window: Window, target: np.ndarray) -> np.ndarray:
+        """Stage 2: pictures uint8 (N, H, W, 3) at native resolution that show the landmarks `target` (N, 478, 3)."""
+        points, pictures = window.track.points, window.clip.frames
+        left, right = (None if k is None else (pictures[k], points[k]) for k in window.border(range(len(points))))
+        stays = np.flatnonzero(window.footage.visible)
+        return stage2.render(left, right, target=target, library=(_Picked(pictures, stays), points[stays]))
+
+
+class _Picked(Sequence):
+    """Some of many frames, none of them copied."""
+
+    def __init__(self, frames: np.ndarray, index: np.ndarray):
+        self.frames, self.index = frames, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self.frames[self.index[k]]
+
+
+def _length(source: Clip | Video) -> int:
+    return len(source.frames) if isinstance(source, Clip) else source.n_frames
+
+
+def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:
+    """The old frames [first, last) whose pictures an edit replaces: the patch and a margin for co-articulation."""
+    margin = round(MARGIN * fps)
+    return max(0, patch.k0 - margin), min(total, patch.k1 + margin)
+
+
+def _sound_of(source: Clip | Video) -> Clip:
+    """All the sound of a source under pictures of one pixel: what `patches` and `splice_clip` need of it."""
+    if isinstance(source, Clip):
+        return replace(source, frames=source.frames[:, :1, :1])
+    return _dark(source.n_frames, source.audio(), source)
+
+
+def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
+    return Clip(np.zeros((n, 1, 1, 3), np.uint8), like.fps, audio, like.audio_rate)
+
+
+def _check_length(found: Sequence[Patch]) -> None:
+    for patch in found:
+        if (seconds := patch.n_frames / patch.fps) > LONGEST:
+            words = " ".join(w.text for w in patch.words)
+            raise EditError(
+                f"{words!r} lasts {float(seconds):.1f} s; an edit may have {LONGEST:.0f} s: split it into shorter ones."
+            )

@@ -1,0 +1,105 @@
+"""A talking clip as arrays to learn from: its words, log-mel, head-fixed landmarks and the motion in them."""
+
+# T frames  B mel bands (80)  L landmarks (478)
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thlib import data
+from thlib.clip import Clip, Video, Word
+from thlib.errors import FaceError
+from thlib.landmarks import FaceTrack, Head, track_file
+from thlib.speech import log_mel, read_align
+
+ENOUGH = 0.8  # share of frames that must show the face for a clip to teach anything
+
+
+def mean_shape(points: np.ndarray) -> np.ndarray:
+    """A speaker's mean face (478, 3) from pixels (T, 478, 3): head-fixed, eye corners 33 and 263 at distance 1."""
+    shape = Head.fit(points).fix(points).mean(0)
+    shape = Head.fit(points, shape=shape).fix(points).mean(0)
+    return shape / np.linalg.norm(shape[263] - shape[33])
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One speaker's clip, ready for learning.
+
+    name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
+    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words.
+    """
+
+    name: str
+    words: tuple[Word, ...]
+    mel: np.ndarray
+    fixed: np.ndarray
+    shape: np.ndarray
+    visible: np.ndarray
+    spoken: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Footage:
+        """From a track and the log-mel of its sound (T, B). FaceError where hardly a frame shows the face."""
+        if track.visible.mean() < ENOUGH:
+            raise FaceError(
+                f"{name} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed."
+            )
+        shape = mean_shape(track.points[track.visible])
+        middles = (np.arange(len(mel)) + 0.5) / float(track.fps)
+        inside = np.zeros(len(mel), bool)
+        for word in words:
+            inside |= (middles >= word.start) & (middles < word.end)
+        spoken = track.visible & (inside if inside.any() else True)
+        fixed = Head.fit(track.points, shape=shape).fix(track.points)
+        return cls(name, tuple(words), mel, fixed, shape, track.visible, spoken)
+
+    @property
+    def rest(self) -> np.ndarray:
+        """The mean face (478, 3) over the spoken frames."""
+        return self.fixed[self.spoken].mean(0)
+
+    @property
+    def motion(self) -> np.ndarray:
+        """Displacement (T, 478, 3) from `rest`, in eye-corner units."""
+        return self.fixed - self.rest
+
+
+def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
+    """Track a file (from the cache where it was tracked before) and compute its log-mel.
+
+    FaceError where fewer than 80 % of the frames show the face.
+    """
+    video, track = Video(path), track_file(path)
+    if track.visible.mean() < ENOUGH:
+        raise FaceError(f"{path} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed.")
+    sound = Clip(np.zeros((video.n_frames, 1, 1, 3), np.uint8), video.fps, video.audio(), video.audio_rate)
+    return Footage.of(Path(path).stem, track, mel=log_mel(sound.mono16k(), video.fps, video.n_frames), words=words)
+
+
+def grid(split: str) -> list[Footage]:
+    """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one clip each of other speakers.
+
+    Clips that hardly show a face (three of the 280 are broken) are left out. DataError where the corpus is missing.
+    """
+    name = "grid-speakers" if split == "others" else "grid-s1"
+    files = data.manifest(name).files
+    wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and entry.split in (split, None)]
+    return list(_usable(name, wanted))
+
+
+def _usable(name: str, files: Iterable[str]) -> Iterable[Footage]:
+    def one(file: str) -> Footage | None:
+        align = Path(file).with_suffix(".align").name
+        words = read_align(data.path(f"{name}/{align}")) if align in data.manifest(name).files else ()
+        try:
+            return load(data.path(f"{name}/{file}"), words)
+        except FaceError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        yield from (footage for footage in pool.map(one, files) if footage)
