@@ -31,11 +31,13 @@ FACE = np.unique(
 )
 JAW = np.array([164, 205, 187, 58, 136, 149, 176, 152, 400, 378, 365, 288, 411, 425])  # outline of what is replaced
 STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: bends less than the tracker trembles
+REACH = 0.5  # in face scales: how far beyond that ring a warp may move anything
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
 SPREAD = 0.007  # in eye-corner units: how much worse than the best a mouth may fit and still be blended in
 BLENDED = 6  # frames blended at most
 JUMP = 1e-4  # squared eye-corner units: what a jump in the library must gain
 DETAIL = 0.02  # in face scales: detail finer than this comes from one frame alone
+FEATHER = 0.06  # width of the seam around mouth and jaw, in face scales
 FADE = 3  # frames over which the ends converge to the real neighbours
 
 Still = tuple[np.ndarray, np.ndarray]  # a frame uint8 (H, W, 3) and its landmarks float32 (L, 3)
@@ -68,10 +70,10 @@ def render(
     _check(ends, target, order)
     if not len(target):
         return np.empty((0, *ends[0][0].shape), np.uint8)
-    base = inbetween(left, right, target=target, order=order)
+    frames = inbetween(left, right, target=target, order=order)
     if mouth:
-        base = _with_mouths(base, left, right, target=target, library=library)
-    return np.stack([np.rint(frame.clip(0, 255)).astype(np.uint8) for frame in base])
+        frames = _with_mouths(frames, left, right, target=target, library=library)
+    return np.stack(list(frames))
 
 
 def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
@@ -89,35 +91,48 @@ def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
 # --- The border frames, in between ------------------------------------------------------------------------------------
 
 
-def control_points(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where the spline holds a face: landmarks (T, 478, 3), frame size (H, W) -> float64 (T, P, 2), pixels.
-
-    120 points of the face; a ring around it that follows the skull; the frame's edge, fixed (moved outwards where the
-    face reaches it).
-    """
+def control_points(points: np.ndarray) -> np.ndarray:
+    """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
     head = Head.fit(points)
     ring = neutral()[OVAL[::3]] * [RING, RING, 1]
-    ring = head.unfix(np.broadcast_to(ring, (len(points), *ring.shape)))[..., :2]
-    low, high = ring.min((0, 1)).clip(max=0), ring.max((0, 1)).clip(min=size[::-1])
-    edge = low + border_points((1, 1)) * (high - low)
-    edge = np.broadcast_to(edge, (len(points), *edge.shape))
-    return np.concatenate([points[:, FACE, :2], ring, edge], axis=1)
+    ring = head.unfix(np.broadcast_to(ring, (len(points), *ring.shape)))
+    return np.concatenate([points[:, FACE, :2], ring[..., :2]], axis=1)
 
 
-def _flow(target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float) -> list[np.ndarray]:
+def _flows(target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float) -> list[np.ndarray]:
     """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
     values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
-    step = max(2, round(scale / 16))
-    flow = dense_flow(target, values, box=box, step=step, smoothing=STIFFNESS * scale**2)
+    flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=STIFFNESS * scale**2)
     return [flow[..., 2 * k : 2 * k + 2] for k in range(len(sources))]
+
+
+def _surroundings(controls: np.ndarray, scale: float) -> tuple[tuple, np.ndarray]:
+    """The box (x0, y0, x1, y1) around control points (T, P, 2) that a warp may change, and points on its edge."""
+    low, high = np.floor(controls.min((0, 1)) - REACH * scale), np.ceil(controls.max((0, 1)) + REACH * scale)
+    return (*low.astype(int).tolist(), *high.astype(int).tolist()), low + border_points((1, 1)) * (high - low)
+
+
+def _clip(box: tuple, size: tuple[int, int]) -> tuple:
+    return max(box[0], 0), max(box[1], 0), min(box[2], size[1]), min(box[3], size[0])
+
+
+def _inside(box: tuple, of: tuple) -> tuple[slice, slice]:
+    """Rows and columns of `box` in an array whose first pixel is the first of the box `of`."""
+    return slice(box[1] - of[1], box[3] - of[1]), slice(box[0] - of[0], box[2] - of[0])
+
+
+def _fade_out(box: tuple, width: float) -> np.ndarray:
+    """Weights float32 (h, w, 1) that fall to 0 over `width` pixels towards the edge of `box`."""
+    x, y = (np.minimum(np.arange(n) + 0.5, np.arange(n)[::-1] + 0.5) for n in (box[2] - box[0], box[3] - box[1]))
+    return (np.minimum(x, y[:, None]) / width).clip(max=1).astype(np.float32)[..., None]
 
 
 def inbetween(
     left: Still | None, right: Still | None, *, target: np.ndarray, order: str = "warp_blend"
 ) -> Iterator[np.ndarray]:
-    """The border frames warped to `target` (N, 478, 3) and dissolved: N frames float32 (H, W, 3), one at a time.
+    """The border frames warped to `target` (N, 478, 3) and dissolved: N frames uint8 (H, W, 3), one at a time.
 
-    The arguments are those of `render`.
+    The arguments are those of `render`. Beyond the head's surroundings nothing is warped, only dissolved.
     """
     ends = [end for end in (left, right) if end is not None]
     size, n = ends[0][0].shape[:2], len(target)
@@ -125,16 +140,21 @@ def inbetween(
     scale = float(Head.fit(target).scale.mean())
     known = np.stack([points for _, points in ends])  # (1 or 2, L, 3)
     middle = known[0] + shares[:, None, None] * (known[-1] - known[0])  # (N, L, 3)
-    controls = control_points(np.concatenate([known, middle, target]), size)
+    controls = control_points(np.concatenate([known, middle, target]))
+    box, edge = _surroundings(controls, scale)
+    controls = np.concatenate([controls, np.broadcast_to(edge, (len(controls), *edge.shape))], axis=1)
     borders, middles, targets = np.split(controls, [len(ends), len(ends) + n])
-    box = (0, 0, size[1], size[0])
+    fade = _fade_out(box, 0.2 * scale)
+    box, fade = _clip(box, size), fade[_inside(_clip(box, size), box)]
+    cut = _inside(box, (0, 0))
     for u, between, wanted in zip(shares, middles, targets):
+        frame = cv2.addWeighted(ends[0][0], 1 - u, ends[-1][0], u, 0)
         goal = wanted if order == "warp_blend" else between
-        flows = _flow(goal, borders, box=box, scale=scale)
-        warped = [sample(end[0], flow, box=box).astype(np.float32) for end, flow in zip(ends, flows)]
-        frame = warped[0] + np.float32(u) * (warped[-1] - warped[0])
+        flows = _flows(goal, borders, box=box, scale=scale)
+        warped = [sample(end[0], flow * fade, box=box) for end, flow in zip(ends, flows)]
+        frame[cut] = cv2.addWeighted(warped[0], 1 - u, warped[-1], u, 0)
         if order == "interpolate_warp":
-            frame = sample(frame, _flow(wanted, [between], box=box, scale=scale)[0], box=box)
+            frame[cut] = sample(frame, _flows(wanted, [between], box=box, scale=scale)[0] * fade, box=box)
         yield frame
 
 
@@ -162,7 +182,8 @@ def nearest_mouths(target: np.ndarray, points: np.ndarray, *, first: int | None 
     k = min(BLENDED, len(points))
     chosen = np.argpartition(cost, k - 1, axis=1)[:, :k]
     near = np.take_along_axis(cost, chosen, 1)
-    weights = np.exp(-(near - near.min(1, keepdims=True)) / (2 * SPREAD**2))
+    best = near.min(1, keepdims=True)
+    weights = np.exp(-(near - best) / (2 * SPREAD**2 + best / 2))
     weights /= weights.sum(1, keepdims=True)
     return np.column_stack([path, chosen]), np.column_stack([np.zeros(len(path)), weights])
 
@@ -184,12 +205,17 @@ def _steady(cost: np.ndarray, first: int | None, last: int | None) -> np.ndarray
     return np.array(path[::-1])
 
 
-def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> np.ndarray:
-    """Feathered mask float32 (H, W) in [0, 1] of mouth and jaw for landmarks (478, 2+) in a frame of `size` (H, W)."""
-    mask = np.zeros(size, np.float32)
-    hull = cv2.convexHull(np.round(points[JAW, :2]).astype(np.int32))
-    cv2.fillConvexPoly(mask, hull, 1.0)
-    return cv2.GaussianBlur(mask, (0, 0), 0.06 * scale)
+def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tuple[np.ndarray, tuple]:
+    """Feathered mask float32 (h, w) in [0, 1] of mouth and jaw, and its box (x0, y0, x1, y1) in the frame.
+
+    points (478, 2+) landmarks in a frame of `size` (H, W); scale: pixels per eye-corner unit.
+    """
+    jaw, margin = points[JAW, :2], 3 * FEATHER * scale
+    box = (*np.floor(jaw.min(0) - margin).astype(int).tolist(), *np.ceil(jaw.max(0) + margin).astype(int).tolist())
+    box = _clip(box, size)
+    mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.float32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.floor(jaw - box[:2]).astype(np.int32)), 1.0)
+    return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
 
 
 def _with_mouths(base: Iterator[np.ndarray], left, right, *, target: np.ndarray, library) -> Iterator[np.ndarray]:
@@ -206,16 +232,14 @@ def _with_mouths(base: Iterator[np.ndarray], left, right, *, target: np.ndarray,
     chosen, weights = nearest_mouths(target, points, first=first, last=last)
     chosen, weights = _converge(chosen, weights, first, last)
     used, where = np.unique(chosen, return_inverse=True)
-    controls = control_points(np.concatenate([points[used], target]), size)
+    controls = control_points(np.concatenate([points[used], target]))
     for i, frame in enumerate(base):
-        mask = mouth_mask(target[i], size, scale=scale)
-        box = cv2.boundingRect((mask > 1e-3).astype(np.uint8))
-        box = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+        mask, box = mouth_mask(target[i], size, scale=scale)
         rows = where.reshape(chosen.shape)[i]
-        flows = _flow(controls[len(used) + i], controls[rows], box=box, scale=scale)
+        flows = _flows(controls[len(used) + i], controls[rows], box=box, scale=scale)
         crops = [sample(frame_at(k), f, box=box).astype(np.float32) for k, f in zip(chosen[i], flows)]
-        cut = np.s_[box[1] : box[3], box[0] : box[2]]
-        frame[cut] = _paste(frame[cut], crops, weights[i], mask[cut], DETAIL * scale)
+        cut = _inside(box, (0, 0))
+        frame[cut] = _paste(frame[cut], crops, weights[i], mask, DETAIL * scale)
         yield frame
 
 
@@ -238,4 +262,4 @@ def _paste(frame: np.ndarray, crops: list[np.ndarray], weights: np.ndarray, mask
     mouth = crops[0] + cv2.GaussianBlur(light - crops[0], (0, 0), sigma)
     seam = (mask * (1 - mask))[..., None]  # where the two meet: their mean colours shall agree there
     mouth += ((frame - mouth) * seam).sum((0, 1)) / max(float(seam.sum()), 1e-6)
-    return frame + mask[..., None] * (mouth - frame)
+    return np.rint(frame + mask[..., None] * (mouth - frame)).clip(0, 255)
