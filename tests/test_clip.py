@@ -361,6 +361,25 @@ def test_sound_is_counted_from_the_first_frame(tmp_path, end, codec, slack, firs
     assert np.array_equal(window.audio, clip.audio[10 * 1764 : 50 * 1764])
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p", "yuvj420p"])
+def test_frames_that_go_to_rgb_and_back_are_no_darker(tmp_path, pixels):
+    video = Video(encode(tmp_path / "a.mp4", 30, pixels=pixels))
+    out = Video(video.splice([(0.4, 0.8, video.window(0.4, 0.8))], tmp_path / "b.mp4", exact=True))
+    assert same_planes(video, out, (0, 10), (0, 10))
+    for a, b in zip(planes(video, 10, 20), planes(out, 10, 20)):
+        luma, *colours = (abs(np.mean(p.astype(float) - q)) for p, q in zip(a, b))
+        assert luma < 0.25
+        assert max(colours) < 0.75
+
+
+def test_tape_gives_the_last_sample_once_more(tmp_path):
+    video = Video(write(tmp_path / "a.mp4", synthetic(50, 25), exact=True))
+    whole, tape, at = Tape(video).take(0, 80000), Tape(video), 0
+    while at + 1152 < 80000:  # wherever the blocks of the file begin
+        assert np.array_equal(tape.take(at, at + 577), whole[at : at + 577])
+        at += 576
+
+
 def test_sound_that_outlasts_the_pictures_is_said(tmp_path):
     video = Video(encode(tmp_path / "a.mp4", 25, sound=("aac", np.zeros(3 * 44100), 0)))
     assert (video.n_frames, len(video.clip().audio)) == (25, 44100)

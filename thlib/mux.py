@@ -18,6 +18,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from thlib.errors import MediaError
 
@@ -31,6 +32,9 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6
 LOSSLESS_SOUND = {".mp4": "flac", ".mkv": "flac", ".mov": "pcm_s24le"}  # the keys are what can be written
 CONTAINERS = "mov,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,wav,mp3,flac,aac"  # no play lists, no pictures
 INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+FAITHFUL = (  # without these a frame that goes to RGB and back comes out a level darker, which shows as a seam
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 PREROLL = 1  # seconds before a window that a seek aims at, since key frames are indexed by their decoding time
 LONGER = 0.5  # seconds by which sound may outlast the pictures before that is said
 FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
@@ -69,7 +73,7 @@ class Picture:
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """Decoded frame -> uint8 (H, W, 3), turned as the file asks: x' = a x + c y, y' = b x + d y."""
         a, b, c, d = self.turn
-        rgb = frame.to_ndarray(format="rgb24", height=self.size[0], width=self.size[1])
+        rgb = frame.to_ndarray(format="rgb24", height=self.size[0], width=self.size[1], interpolation=FAITHFUL)
         rgb = rgb if a else rgb.swapaxes(0, 1)
         return rgb[:: -1 if b + d < 0 else 1, :: -1 if a + c < 0 else 1]
 
@@ -78,7 +82,8 @@ class Picture:
         a, b, c, d = self.turn
         rgb = rgb[:: -1 if b + d < 0 else 1, :: -1 if a + c < 0 else 1]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb if a else rgb.swapaxes(0, 1)), format="rgb24")
-        return frame.reformat(format=self.pixels, dst_colorspace=self.colour[0], dst_color_range=self.colour[1])
+        matrix, span = self.colour[:2]
+        return frame.reformat(format=self.pixels, dst_colorspace=matrix, dst_color_range=span, interpolation=FAITHFUL)
 
 
 class Source:
@@ -217,8 +222,7 @@ class Tape:
                 sound[a - start : b - start] = self._rest[a - self._at : b - self._at]
             if b == stop or (item := next(self._blocks, None)) is None:
                 return sound
-            kept = self._rest[-1:]  # rounding at an edit may ask for the last sample once more
-            self._at, self._rest = item[0] - len(kept), np.concatenate([kept, item[1]])
+            self._at, self._rest = item
 
 
 def _open(path: Path) -> av.container.InputContainer:
