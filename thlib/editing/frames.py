@@ -81,10 +81,11 @@ def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
         raise EditError("No real frame stands before or after the edit; an edit needs at least one neighbour.")
     if order not in ("warp_blend", "interpolate_warp"):
         raise EditError(f"The order {order!r} is unknown; take 'warp_blend' or 'interpolate_warp'.")
+    if ends[0][0].shape != ends[-1][0].shape:
+        raise EditError(f"The border frames have sizes {ends[0][0].shape} and {ends[-1][0].shape}; give the same size.")
     if target.ndim != 3 or target.shape[1:] != ends[0][1].shape:
         raise EditError(
-            f"The target landmarks have shape {target.shape} and the border frame's {ends[0][1].shape}; "
-            f"give (N, {', '.join(map(str, ends[0][1].shape))})."
+            f"The target landmarks have shape {target.shape}; give (N, *{ends[0][1].shape}) as at the borders."
         )
 
 
