@@ -117,5 +117,5 @@ def test_notebooks_are_listed_in_order(tmp_path):
     for name in ("02_b.ipynb", "01_a.ipynb", "README.md", "draft.ipynb"):
         (tmp_path / name).touch()
     assert [path.stem for path in runner.notebooks(tmp_path)] == ["01_a", "02_b"]
-    with pytest.raises(CourseError, match="no folder"):
+    with pytest.raises(CourseError, match="no notebook in"):
         runner.notebooks(tmp_path / "absent")

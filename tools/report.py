@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import baselines
 from runner import Outcome
 
+from thlib.errors import CourseError
+
 STYLE = """
 :root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto;
 padding: 0 1rem } table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem;
@@ -27,6 +29,8 @@ gap: 1rem } @media (max-width: 40rem) { .two { grid-template-columns: 1fr } } sm
 def index(folder: Path) -> tuple[Path, bool]:
     """Write `index.html` and a page for each executed notebook of `folder`; the page, and whether all is well."""
     outcomes = [Outcome(**json.loads(file.read_text())) for file in sorted(folder.glob("[0-9][0-9]_*.json"))]
+    if not outcomes:
+        raise CourseError(f"no notebook was executed into {folder}: first thlib course run --out {folder}")
     rows = {outcome.name: _rows(outcome) for outcome in outcomes}
     well = not any(o.status == "failed" or any(r.verdict in baselines.BAD for r in rows[o.name]) for o in outcomes)
     for outcome in outcomes:
@@ -34,7 +38,7 @@ def index(folder: Path) -> tuple[Path, bool]:
     head = "<tr><th>notebook<th>status<th>seconds<th>peak memory<th>device<th>run</tr>"
     body = f"<table>{head}{''.join(_line(outcome, folder) for outcome in outcomes)}</table>"
     body += "".join(_metrics(outcome, rows[outcome.name]) for outcome in outcomes if rows[outcome.name])
-    return _write(folder / "index.html", "The course, executed", body or "<p>No notebook was executed.</p>"), well
+    return _write(folder / "index.html", "The course, executed", body), well
 
 
 def pair(before: Path, after: Path, page: Path) -> Path:

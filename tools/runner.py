@@ -53,10 +53,10 @@ class Outcome:
 
 
 def notebooks(folder: str | Path = "notebooks") -> list[Path]:
-    """The course's notebooks in their order. CourseError if the folder is not there."""
-    if not Path(folder).is_dir():
-        raise CourseError(f"there is no folder {folder}: run from the root of a clone, or name the notebooks' folder")
-    return sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
+    """The course's notebooks in their order. CourseError if the folder has none, or is none."""
+    if not (found := sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))):
+        raise CourseError(f"there is no notebook in {folder}: run from the root of a clone, or name the right folder")
+    return found
 
 
 def missing(notebook: str | Path) -> list[str]:
@@ -92,19 +92,8 @@ def execute(
     elif unknown := sorted(set(parameters) - _parameters(source)):
         outcome.reason = f"it has no parameter {', '.join(unknown)} in a cell tagged `parameters`"
     else:
-        command = [
-            *_cut_off(),
-            sys.executable,
-            "-m",
-            "papermill",
-            str(source),
-            str(executed),
-            "-k",
-            "python3",
-            "-l",
-            "python",
-        ]
-        command += ["--cwd", str(work), "--no-progress-bar"]
+        command = [*_cut_off(), sys.executable, "-m", "papermill", str(source), str(executed)]
+        command += ["-k", "python3", "-l", "python", "--cwd", str(work), "--no-progress-bar"]
         command += [text for pair in parameters.items() for text in ("-p", *pair)]
         log = executed.with_suffix(".log")
         in_time = _watch(command, log, _environment(env or {}), budget or BUDGETS[profile], outcome)
