@@ -171,7 +171,9 @@ def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> 
     `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts.
     """
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (frame, neighbour)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # (H, W, 2): frame to neighbour
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
+        *grey, None
+    )  # (H, W, 2): frame to neighbour
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     moved = cv2.remap(neighbour, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return psnr(moved[mask], frame[mask])
@@ -180,12 +182,12 @@ def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval of (n,) values: (mean, low, high)."""
+def interval(values: Sequence[float], *, draws: int = 2000, of=np.mean) -> tuple[float, float, float]:
+    """Mean (or what `of` computes along an axis) and 95 % bootstrap interval of (n,) values: (mean, low, high)."""
     values = np.asarray(values, float)
-    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(values[picks].mean(1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
+    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(of(values[picks], axis=1), [2.5, 97.5])
+    return float(of(values, axis=0)), float(low), float(high)
 
 
 def better(ours: Sequence[float], theirs: Sequence[float], *, higher: bool) -> bool:
@@ -194,16 +196,17 @@ def better(ours: Sequence[float], theirs: Sequence[float], *, higher: bool) -> b
     return low > 0 if higher else high < 0
 
 
-def table(rows: dict[str, dict[str, Sequence[float]]], *, digits: int = 2) -> str:
-    """Rows of named lists of values as text: `n`, mean and [low, high] a column; an empty cell where there is none."""
+def table(rows: dict[str, dict[str, Sequence[float]]], *, digits: int = 2, median: Sequence[str] = ()) -> str:
+    """Rows of named lists of values as text: n, then mean [low, high] a column, the median in columns of `median`."""
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
     lines = [["", "n", *columns]]
     for name, row in rows.items():
-        cells = []
+        line = [name, str(max(len(v) for v in row.values()))]
         for column in columns:
-            values = row.get(column)
-            form = "" if values is None else "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*interval(values), d=digits)
-            cells.append(form)
-        lines.append([name, str(max(len(v) for v in row.values())), *cells])
+            of = np.median if column in median else np.mean
+            line.append(
+                "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*interval(row[column], of=of), d=digits) if column in row else ""
+            )
+        lines.append(line)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)

@@ -1,0 +1,111 @@
+"""The tables of text-based editing: SelfEdit and GridEdit, seen and unseen speaker. `make bench` prints them.
+
+Seen: fitted on the 240 train clips of GRID's s1. Unseen: fitted on one clip each of seven other speakers. `--limit n`
+takes every n-th case; the figures in the README are those of all.
+"""
+
+import numpy as np
+import protocol
+import pytest
+
+from thlib import metrics
+from thlib.editing.motion import Retrieval, fit_regressor, fit_ridge
+from thlib.editing.pipeline import TextEditPipeline
+from thlib.footage import grid
+from thlib.landmarks import LIPS
+
+
+@pytest.fixture(scope="module")
+def models(mirror):
+    """Every model of lips from sound, by column and row."""
+    train, others = grid("train"), grid("others")
+    return {
+        "seen": {"ridge": fit_ridge(train), "regressor": fit_regressor(train), "retrieval": Retrieval(train)},
+        "unseen": {"ridge": fit_ridge(others, alpha=3000), "regressor": fit_regressor(others, steps=200)},
+    }
+
+
+@pytest.fixture(scope="module")
+def test_clips(mirror):
+    """The test split by name."""
+    return {f.name: f for f in grid("test")}
+
+
+@pytest.fixture(scope="module")
+def grid_cases(request, test_clips):
+    """GridEdit's 120 edits, or every n-th."""
+    pairs = protocol.grid_pairs()[:: request.config.getoption("limit")]
+    return [protocol.grid_edit(test_clips[a], test_clips[b]) for a, b in pairs]
+
+
+@pytest.fixture(scope="module")
+def self_cases(request, test_clips):
+    """SelfEdit on the test split."""
+    names = sorted(test_clips)[:: request.config.getoption("limit")]
+    return [protocol.self_edit(test_clips[n], *protocol.grid_clip(n)) for n in names]
+
+
+def show(title: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
+    """Print a table and give its values back."""
+    values = protocol.collect(rows)
+    print(f"\n{title}\n{metrics.table(values, median=('opening r',))}")
+    return values
+
+
+def motion_rows(cases, models) -> dict[str, list[dict[str, float]]]:
+    """Rows of landmarks: what the sound's models say, and their adversaries, before any picture is made."""
+    rows = {"truth": [protocol.judge(c, protocol.true_lips(c), rest=protocol.rest_of(c)[0][LIPS, :2]) for c in cases]}
+    still = [np.zeros_like(protocol.true_lips(c)) for c in cases]
+    rows["no motion"] = [protocol.judge(c, s, rest=protocol.rest_of(c)[0][LIPS, :2]) for c, s in zip(cases, still)]
+    rows["cross-fade"] = [protocol.judge_points(c, protocol.faded_points(c)) for c in cases]
+    for column, of in models.items():
+        for name, model in of.items():
+            rows[f"{name}, {column}"] = [protocol.of_motion(c, model) for c in cases]
+    return rows
+
+
+def picture_rows(cases, models, score) -> dict[str, list[dict[str, float]]]:
+    """Rows of pictures, judged by `score(case, frames)`: the adversaries and the classical edits."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    editors = {n: TextEditPipeline({n: m}, lips=n) for n, m in models["seen"].items() if n != "retrieval"}
+    for case in cases:
+        for name, make in protocol.held(case).items():
+            rows.setdefault(name, []).append(score(case, make()))
+        for name, editor in editors.items():
+            rows.setdefault(f"classic, {name}", []).append(score(case, protocol.made(case, editor)))
+    return rows
+
+
+def assert_wins(values, ours: str, rivals: list[str], columns: dict[str, bool]) -> None:
+    """`ours` beats every rival in every column ({name: higher is better}), its interval of the difference without 0."""
+    for rival in rivals:
+        for column, higher in columns.items():
+            a, b = values[ours][column], values[rival][column]
+            assert metrics.better(a, b, higher=higher), f"{ours} does not beat {rival} in {column}"
+
+
+RIVALS = ["jump cut", "cross-fade", "hold", "mute"]
+
+
+def test_grid_edit(grid_cases, models):
+    """Changed words: what is read from the new lips, and how far they are from a true recording's."""
+    motion = show("GridEdit, landmarks", motion_rows(grid_cases, models))
+    assert_wins(motion, "regressor, seen", ["no motion", "cross-fade"], {"lips %": False, "digits": True})
+    pictures = show("GridEdit, pictures tracked again", picture_rows(grid_cases, models, protocol.judge_pictures))
+    assert_wins(pictures, "classic, regressor", RIVALS, {"lips %": False, "digits": True})
+
+
+def test_self_edit(self_cases, models):
+    """Masked words: the same, with exact truth for the pictures."""
+    motion = show("SelfEdit, landmarks", motion_rows(self_cases, models))
+    assert_wins(motion, "regressor, seen", ["no motion", "cross-fade"], {"lips %": False})
+
+    def score(case, frames):
+        return protocol.judge_pictures(case, frames) | protocol.picture_scores(case, frames)
+
+    rows = picture_rows(self_cases, models, score)
+    editor = TextEditPipeline({}, lips="retrieval")
+    true = [c.window.track.points[c.window.left + 1 : c.window.right] for c in self_cases]
+    rows["true landmarks"] = [score(c, editor.frames(c.window, p)) for c, p in zip(self_cases, true)]
+    pictures = show("SelfEdit, pictures", rows)
+    assert_wins(pictures, "classic, regressor", RIVALS, {"lips %": False, "mouth PSNR": True})

@@ -1,0 +1,226 @@
+"""SelfEdit and GridEdit: which frames are taken away, what stands in for them, and how that is judged.
+
+Both judge lips in the speaker's head-fixed frame, in % of the distance of the eye corners, each clip's own mean over
+the unedited words subtracted. Rows of motion are judged as landmarks; rows of pictures are tracked again first.
+"""
+
+# T frames  N new frames  P lip points (40)
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+
+from thlib import clip, data, metrics
+from thlib.editing.pipeline import TextEditPipeline, Window
+from thlib.footage import Footage, grid
+from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track, track_file
+
+SLOTS = {"digits": 4, "adverbs": 5}  # which word of a GRID sentence each reader reads
+
+
+@dataclass(frozen=True)
+class Case:
+    """One edit with its truth: frames [left + 1, right) of `window` become `n`, which `truth` shows.
+
+    truth  the clip with the real new frames, and where they lie in it: frames [at, at + n).
+    judged (N,) bool: which of the new frames count.   said  what each slot's word is, and its frames in the new ones.
+    """
+
+    name: str
+    window: Window
+    truth: Footage
+    at: int
+    judged: np.ndarray
+    said: dict[str, tuple[str, slice]]
+    shared: np.ndarray  # (T of the truth,) bool: frames of unedited words
+
+
+def frames_of(words: Sequence[clip.Word], fps: float) -> list[tuple[int, int]]:
+    """First and one-past-last frame of each word; GRID's times are whole frames."""
+    return [(round(w.start * fps), round(w.end * fps)) for w in words]
+
+
+@cache
+def readers() -> dict[str, metrics.LipReader]:
+    """Lip-readers of the digits and adverbs, fitted on the true lips of the train split."""
+    out, train = {}, grid("train")
+    for name, slot in SLOTS.items():
+        spans = [(f, *frames_of(f.words, 25)[slot]) for f in train if len(f.words) == 6]
+        labels = [f.words[slot].text for f, *_ in spans]
+        out[name] = metrics.LipReader().fit([f.motion[a:b, LIPS, :2] for f, a, b in spans], labels)
+    return out
+
+
+def grid_pairs(split: str = "test") -> list[tuple[str, str]]:
+    """Ordered pairs of GRID clips whose first four words are the same: 120 in the test split."""
+    names = sorted(f.removesuffix(".mpg") for f, e in data.manifest("grid-s1").files.items() if e.split == split)
+    names = list(dict.fromkeys(n.removesuffix(".align") for n in names))
+    return [pair for pair in permutations(names, 2) if pair[0][:4] == pair[1][:4]]
+
+
+@cache
+def grid_clip(name: str) -> tuple[clip.Clip, FaceTrack]:
+    """A clip of speaker s1 with its track."""
+    path = data.path(f"grid-s1/{name}.mpg")
+    return clip.read(path), track_file(path)
+
+
+def grid_edit(a: Footage, b: Footage) -> Case:
+    """The last two words of `a` become those of `b`, whose own sound says them, in its frame phase."""
+    (_, sa), (_, ea) = frames_of(a.words, 25)[3], frames_of(a.words, 25)[5]
+    spans = frames_of(b.words, 25)
+    sb, eb = spans[3][1], spans[5][1]
+    pictures, found = grid_clip(a.name)
+    mel = np.concatenate([a.mel[:sa], b.mel[sb:eb], a.mel[ea:]])
+    window = Window(pictures, found, mel, a.words[:4], left=sa - 1, right=ea, n=eb - sb)
+    said = {n: (b.words[s].text, slice(spans[s][0] - sb, spans[s][1] - sb)) for n, s in SLOTS.items()}
+    shared = np.zeros(len(b.mel), bool)
+    shared[spans[0][0] : sb] = True
+    return Case(f"{a.name}-{b.name}", window, b, sb, np.ones(eb - sb, bool), said, shared)
+
+
+def self_edit(f: Footage, pictures: clip.Clip, found: FaceTrack) -> Case:
+    """Words 2-4 of a clip are taken away and made again from its own sound."""
+    spans = frames_of(f.words, float(found.fps))
+    a, b = spans[1][0], spans[3][1]
+    window = Window(pictures, found, f.mel, [*f.words[:1], *f.words[4:]], left=a - 1, right=b, n=b - a)
+    shared = f.spoken.copy()
+    shared[a:b] = False
+    return Case(f.name, window, f, a, np.ones(b - a, bool), {}, shared)
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def true_lips(case: Case) -> np.ndarray:
+    """The truth (N, P, 2): lips of the real new frames, less their clip's mean over the unedited words."""
+    lips = case.truth.fixed[:, LIPS, :2]
+    return (lips - lips[case.shared].mean(0))[case.at : case.at + case.window.n]
+
+
+def judge(case: Case, lips: np.ndarray, *, rest: np.ndarray) -> dict[str, float]:
+    """What a row's lips (N, P, 2), relative to the clip's mean over the unedited words (`rest`), are worth."""
+    truth = true_lips(case)
+    opened = metrics.opening(lips + rest), metrics.opening(truth + rest)
+    out = {
+        "lips %": metrics.lip_error(lips, truth),
+        "opening r": metrics.correlation(*opened),
+        "deviation": metrics.deviation_ratio(lips, truth),
+        "offset": abs(metrics.sync_offset(lips + rest, truth + rest)),
+    }
+    for name, (word, where) in case.said.items():
+        out[name] = float(readers()[name].read([lips[where]])[0] == word)
+    return out
+
+
+def rest_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The mean face (478, 3) of the window's unedited words and the shape (478, 3) that heads are fixed to."""
+    real = case.window.footage
+    return real.rest, real.shape
+
+
+def judge_points(case: Case, points: np.ndarray) -> dict[str, float]:
+    """`judge` of landmarks (N, 478, 3) in pixels."""
+    rest, shape = rest_of(case)
+    lips = (Head.fit(points, shape=shape).fix(points) - rest)[:, LIPS, :2]
+    return judge(case, lips, rest=rest[LIPS, :2])
+
+
+def judge_pictures(case: Case, frames: np.ndarray) -> dict[str, float]:
+    """`judge_points` of new frames uint8 (N, H, W, 3), tracked between real ones; and their seams."""
+    w = case.window
+    before, after = w.clip.frames[: w.left + 1][-12:], w.clip.frames[w.right :][:12]
+    joined = replace(w.clip, frames=np.concatenate([before, frames, after]))
+    found = track(joined).points
+    s, e = len(before), len(before) + w.n
+    rest, shape = rest_of(case)
+    fixed = Head.fit(found, shape=shape).fix(found)[:, LIPS]
+    own = w.footage.fixed[:, LIPS]
+    joins = [k for k in (s - 1, e - 1) if 0 <= k < len(fixed) - 1]
+    lips_steps, own_steps = metrics.motion_steps(fixed), metrics.motion_steps(own)
+    rows, columns = metrics.mouth_box(w.track.points[:, LIPS], height=96, width=112)
+    face_steps = metrics.picture_steps(joined.frames[:, rows, columns])
+    own_face = metrics.picture_steps(w.clip.frames[:, rows, columns])
+    return judge(case, (fixed[s:e] - rest[LIPS])[..., :2], rest=rest[LIPS, :2]) | {
+        "seams, lips": metrics.share_above([lips_steps[k] for k in joins], own_steps),
+        "seams, pixels": metrics.share_above([face_steps[k] for k in joins], own_face),
+    }
+
+
+def picture_scores(case: Case, frames: np.ndarray) -> dict[str, float]:
+    """SelfEdit only: new frames against the masked ones, in the mouth (48 x 56 a face of GRID's size) and the face."""
+    w = case.window
+    truth = w.clip.frames[w.left + 1 : w.right]
+    scale = float(Head.fit(w.track.points).scale.mean()) / 50  # GRID's s1 has about 50 pixels between the eye corners
+    mouth = metrics.mouth_box(w.track.points[w.left + 1 : w.right, LIPS], height=48 * scale, width=56 * scale)
+    x, y = w.track.points[w.left + 1 : w.right, :, 0], w.track.points[w.left + 1 : w.right, :, 1]
+    face = slice(int(y.min()), int(y.max())), slice(int(x.min()), int(x.max()))
+    inside = (slice(None), *mouth)
+    return {
+        "mouth PSNR": metrics.psnr(frames[inside], truth[inside]),
+        "mouth SSIM": metrics.ssim(frames[inside], truth[inside]),
+        "face PSNR": metrics.psnr(frames[:, *face], truth[:, *face]),
+        "gradient": metrics.gradient_energy(frames[inside]) / metrics.gradient_energy(truth[inside]),
+        "flicker": metrics.flicker(frames[inside]) / metrics.flicker(truth[inside]),
+        "outside": outside(case, frames, mouth),
+    }
+
+
+def outside(case: Case, frames: np.ndarray, mouth: tuple[slice, slice]) -> float:
+    """PSNR of the face outside the mouth against motion-compensated neighbours, mean over every fourth new frame."""
+    points = case.window.track.points
+    mask = np.zeros(frames.shape[1:3], bool)
+    low, high = points[..., :2].min((0, 1)).astype(int).clip(0), points[..., :2].max((0, 1)).astype(int)
+    mask[low[1] : high[1], low[0] : high[0]] = True
+    mask[mouth] = False
+    return float(np.mean([metrics.outside_psnr(frames[k], frames[k - 1], mask) for k in range(1, len(frames), 4)]))
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def of_motion(case: Case, model) -> dict[str, float]:
+    """A model of sound alone, as it is: no border is looked at."""
+    rest, _ = rest_of(case)
+    motion = model.predict(case.window.mel)[case.window.left + 1 :][: case.window.n]
+    return judge(case, motion[:, LIPS, :2], rest=rest[LIPS, :2])
+
+
+def held(case: Case) -> dict[str, Callable[[], np.ndarray]]:
+    """The adversaries as pictures: jump cut, cross-fade, hold, mute; each makes frames uint8 (N, H, W, 3)."""
+    w = case.window
+    frames, n = w.clip.frames, w.n
+    removed = np.arange(w.left + 1, w.right)
+    share = ((np.arange(n) + 1) / (n + 1)).reshape(-1, 1, 1, 1)
+    stays = np.flatnonzero(w.footage.visible)
+    closed = stays[mouth_opening(w.track.points[stays]).argmin()]
+    return {
+        "jump cut": lambda: frames[removed[np.minimum(np.arange(n), len(removed) - 1)]],
+        "cross-fade": lambda: np.rint(
+            frames[w.left] * (1 - share) + frames[min(w.right, len(frames) - 1)] * share
+        ).astype(np.uint8),
+        "hold": lambda: frames[np.full(n, w.left)],
+        "mute": lambda: frames[np.full(n, closed)],
+    }
+
+
+def faded_points(case: Case) -> np.ndarray:
+    """Cross-fade as landmarks (N, 478, 3): the borders' points, interpolated."""
+    w = case.window
+    share = ((np.arange(w.n) + 1) / (w.n + 1))[:, None, None]
+    a, b = (w.track.points[min(k, len(w.track.points) - 1)] for k in (w.left, w.right))
+    return a * (1 - share) + b * share
+
+
+def made(case: Case, editor: TextEditPipeline, **options) -> np.ndarray:
+    """New frames by the pipeline's two stages."""
+    return editor.frames(case.window, editor.motion(case.window), **options)
+
+
+def collect(rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
+    """From a list of scores a case to a list of values a column."""
+    return {name: {k: [s[k] for s in scores] for k in scores[0]} for name, scores in rows.items()}

@@ -1,0 +1,116 @@
+"""What a notebook shows: a video with its sound, frames side by side, and a face with its curves as they run.
+
+Every view is one object that knows an HTML form, a still picture for pages that cannot play it, and its alt text.
+"""
+
+# T frames  H height  W width  S samples
+from __future__ import annotations
+
+import base64
+import html
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from thlib.clip import Clip, Word, write
+from thlib.landmarks import BLENDSHAPES, FaceTrack, draw
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"  # Okabe & Ito
+
+
+@dataclass(frozen=True)
+class View:
+    """HTML for a notebook, `still` uint8 (H, W, 3) for a page without it, `alt` text for who sees neither."""
+
+    html: str
+    still: np.ndarray
+    alt: str
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": self.html, "image/png": _base64(_png(self.still)), "text/plain": self.alt}
+
+
+def player(clip: Clip, alt: str, *, width: int = 480) -> View:
+    """The clip as a video with sound, `width` pixels wide; its still form is six of its frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        content = write(Path(folder) / "clip.mp4", clip).read_bytes()
+    source = f'<source src="data:video/mp4;base64,{_base64(content)}" type="video/mp4">'
+    label = html.escape(alt, quote=True)
+    tag = f'<video controls loop playsinline width="{width}" aria-label="{label}" title="{label}">{source}</video>'
+    return View(tag, sheet(clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)], columns=6), alt)
+
+
+def picture(image: np.ndarray, alt: str) -> View:
+    """One picture uint8 (H, W, 3) with its alt text."""
+    label = html.escape(alt, quote=True)
+    return View(f'<img src="data:image/png;base64,{_base64(_png(image))}" alt="{label}">', image, alt)
+
+
+def sheet(frames: Sequence[np.ndarray], *, columns: int = 8, titles: Sequence[str] = ()) -> np.ndarray:
+    """Contact sheet uint8 of pictures of one size, row by row, each with its title in the corner."""
+    frames = [frame.copy() for frame in frames]
+    for frame, title in zip(frames, titles):
+        size = frame.shape[0] / 500
+        for colour, thick in ((0, 3), (255, 1)):
+            where = (6, frame.shape[0] - 8)
+            cv2.putText(frame, title, where, cv2.FONT_HERSHEY_SIMPLEX, size, (colour,) * 3, thick, cv2.LINE_AA)
+    frames += [np.full_like(frames[0], 255)] * (-len(frames) % columns)
+    return np.vstack([np.hstack(frames[i : i + columns]) for i in range(0, len(frames), columns)])
+
+
+def running(
+    clip: Clip, track: FaceTrack, *, words: Sequence[Word] = (), controls: Sequence[str] = ("jawOpen", "mouthPucker")
+) -> Clip:
+    """A clip of the face with its landmarks beside the waveform and control curves, a cursor running through them."""
+    height, width = clip.size
+    panel, (x0, x1) = _panel(clip, track, words, controls=controls)
+    frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)
+    for k, (frame, points) in enumerate(zip(clip.frames, track.points)):
+        frames[k, :, :width] = draw(points, clip.size, over=frame) if track.visible[k] else frame
+        frames[k, :, width:] = panel
+        x = width + round(x0 + (x1 - x0) * (k + 0.5) / len(frames))
+        frames[k, :, x - 1 : x + 1] = (213, 94, 0)
+    return Clip(frames, clip.fps, clip.audio, clip.audio_rate)
+
+
+def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Sequence[str]):
+    """Waveform and curves as a picture of the clip's height, and the columns at which they begin and end."""
+    height = clip.size[0]
+    figure = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
+    axes = figure.subplots(1 + len(controls), sharex=True)
+    axes[0].plot(np.arange(len(clip.audio)) / clip.audio_rate, clip.audio.mean(1), color=GREY, linewidth=0.5)
+    axes[0].set_ylabel("sound", fontsize=7)
+    for word in words:
+        axes[0].axvline(word.start, color=BLUE, linewidth=0.5)
+        axes[0].text(word.start, axes[0].get_ylim()[1], word.text, fontsize=7, color=BLUE, va="bottom")
+    middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
+    for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
+        axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
+        axis.set_ylim(0, 1)
+        axis.set_ylabel(name, fontsize=7)
+    for axis in axes:
+        axis.tick_params(labelsize=6)
+    axes[-1].set_xlim(0, clip.duration)
+    axes[-1].set_xlabel("seconds", fontsize=7)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    ends = axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
+    return np.asarray(canvas.buffer_rgba())[:height, :, :3], ends
+
+
+def _png(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png")
+    return out.getvalue()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
