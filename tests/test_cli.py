@@ -81,8 +81,9 @@ def test_edit_hands_on_what_it_was_given(thlib, talk, pipeline, tmp_path):
 def test_edit_takes_a_whole_text_and_a_recording(thlib, talk, pipeline, tmp_path, monkeypatch):
     from thlib import speech
 
-    words = [clip.Word("bin", 0.1, 0.4), clip.Word("green", 0.4, 0.8)]
-    monkeypatch.setattr(speech, "align", lambda audio, text: words if text == "bin green" else [])
+    words = (clip.Word("bin", 0.1, 0.4), clip.Word("green", 0.4, 0.8))
+    heard = {"bin green": words}
+    monkeypatch.setattr(speech, "align_speech", lambda audio, text: speech.Speech(audio, heard[text], ()))
     (tmp_path / "edited.txt").write_text("bin green now\n")
     options = [
         "--text",
@@ -97,7 +98,7 @@ def test_edit_takes_a_whole_text_and_a_recording(thlib, talk, pipeline, tmp_path
     code, _, err = thlib("edit", talk, "--transcript", talk.with_suffix(".align"), *options)
     assert code == 0, err
     assert pipeline["text"].split() == ["bin", "green", "now"]
-    assert pipeline["speech"].words == tuple(words)
+    assert pipeline["speech"].words == words
     assert len(pipeline["speech"].audio) == pytest.approx(48000, abs=2048)
 
 
@@ -118,7 +119,7 @@ def test_edit_takes_a_whole_text_and_a_recording(thlib, talk, pipeline, tmp_path
         ("data fetch atlantis", "no data set is called 'atlantis'"),
         ("data fetch hdtf", "not downloaded by thlib"),
         ("data purge everything", "nothing called 'everything'"),
-        ("course run 99_none", "no notebook 99_none"),
+        ("course run 99_none --notebooks {course}", "no notebook 99_none"),
         ("course list --notebooks {no}", "no notebook in"),
         ("course run --profile fast --notebooks {course}", "no profile 'fast'"),
         ("course report -o {no}", "no.mp4"),

@@ -232,8 +232,7 @@ def _speech(sound: Path, text: str) -> "Speech":
             blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
     except (OSError, IndexError, av.FFmpegError) as error:
         raise MediaError(f"{sound} cannot be read as sound: give a file with a sound track") from error
-    audio = np.concatenate(blocks or [np.zeros(0, np.float32)])
-    return speech.Speech(audio, tuple(speech.align(audio, text)), ())
+    return speech.align_speech(np.concatenate(blocks or [np.zeros(0, np.float32)]), text)
 
 
 def _complaints() -> Iterator[str]:
@@ -243,9 +242,12 @@ def _complaints() -> Iterator[str]:
     yield from _packages()
     if "absent" in sets.status(MODEL).values():
         yield f"The landmark model is not here (3.7 MB): thlib data fetch {MODEL}."
-    mirror = os.environ.get("THLIB_MIRROR", "")
-    if not mirror:
+    if not os.environ.get("THLIB_MIRROR"):
         yield "THLIB_MIRROR is not set: notebooks and tests on real footage are not run, or download it."
+    try:
+        importlib.import_module("thlib.speech").say("yes")
+    except (ThlibError, ImportError, OSError) as error:
+        yield f"espeak-ng does not speak ({error}): pip install espeakng-loader, or make setup."
     free = shutil.disk_usage(next(p for p in (sets.cache(), *sets.cache().parents) if p.exists())).free / 1e9
     if free < 2:
         yield f"{free:.1f} GB are free at the cache {sets.cache()}, 2 GB are needed: set THLIB_CACHE to another folder."

@@ -32,7 +32,7 @@ if ! pip list --format=freeze 2>/dev/null | grep -q "^$torch"; then
     if [ "$(uname -s)" = Linux ] && [ ! -e /proc/driver/nvidia/version ]; then
         echo "PyTorch for CPU: about 0.2 GB to download, 0.8 GB on disk, 1 to 3 minutes."
         pip install --quiet --no-deps --timeout 5 --retries 0 \
-            --index-url https://download.pytorch.org/whl/cpu "$torch" && installed=yes
+            --index-url https://download.pytorch.org/whl/cpu "$torch" 2>/dev/null && installed=yes
     fi
     if [ -z "$installed" ]; then
         echo "PyTorch from PyPI: on Linux with CUDA, about 3 GB to download, 7 GB on disk, 5 to 15 minutes; else 0.2 GB."
