@@ -22,7 +22,8 @@ setup: .venv/ready
 
 lab: setup
 	@$(BIN)/python tools/lab.py notebooks course
-	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/course"
+	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/course" \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(if $(filter 0,$(shell id -u)),--allow-root)
 
 course: setup edited
 	@status=0; $(BIN)/thlib course run --profile smoke --out $(SMOKE) || status=$$?; \

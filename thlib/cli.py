@@ -215,9 +215,10 @@ def _text(path: Path) -> str:
 def _words(video: "Video", transcript: Path) -> list["Word"]:
     from thlib import clip, speech
 
-    readers = {".align": speech.read_align, ".textgrid": speech.read_textgrid}
-    if reader := readers.get(transcript.suffix.lower()):
-        return list(reader(transcript))
+    if transcript.suffix.lower() == ".align":
+        return list(speech.read_align(transcript))
+    if transcript.suffix.lower() == ".textgrid":
+        return list(speech.read_textgrid(transcript)[0])
     sound = clip.Clip(np.empty((0, *video.size, 3), np.uint8), video.fps, video.audio(), video.audio_rate)
     return list(speech.align(sound.mono16k(), _text(transcript)))
 
