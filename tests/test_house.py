@@ -38,9 +38,9 @@ METHODS = FLOORS[6]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 MEDIA = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".webm", ".mpg", ".mov", ".avi", ".wav", ".flac", ".mp3"}
 IMPORTED_AS = {
-    "av": "av",
     "cv2": "opencv-python-headless",
-    "IPython": "ipywidgets",
+    "IPython": "ipywidgets",  # needs it, as matplotlib needs pillow
+    "PIL": "matplotlib",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
