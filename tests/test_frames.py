@@ -1,5 +1,6 @@
 """Landmarks to pictures: identity, convergence at both ends, mouths found elsewhere; then footage against the truth."""
 
+import itertools
 import json
 import time
 from fractions import Fraction
@@ -92,6 +93,20 @@ def test_both_ends_converge_to_the_real_frames():
     assert _gap(out[10], left[0]) == pytest.approx(6, abs=1.5)
 
 
+def test_the_mouth_itself_converges_to_the_real_frames():
+    # The library fits the target better than the ends do, but its mouths are green inside.
+    green, points = (20, 120, 30), _points(0.25)
+    left, right, target = _still(0.32), _still(0.32), np.stack([points] * 12)
+    out = render(left, right, target=target, library=([_picture(points, inside=green)], points[None]))
+    inside = _inner_mouth(points)
+    share = np.array([frame[inside][:, 1].mean() for frame in out])  # how green
+    middle = share[4:8].mean()
+    assert np.ptp(share[4:8]) < 3
+    for i in (0, -1):
+        assert share[i] < 0.7 * middle
+    assert np.all(np.diff(share[:4]) > 0)
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (25, -14)])
 def test_an_open_mouth_is_found_elsewhere(shift):
     # Both ends are closed: no warp can show teeth. The library knows them, at another place in the frame.
@@ -111,7 +126,7 @@ def test_only_frames_that_are_named_are_read():
     library = np.stack([_points(o) for o in np.linspace(0, 0.4, 40)])
     target = np.stack([_points(0.3)] * 5)
     left = _still(0.25)
-    chosen, weights = nearest_mouths(target, np.concatenate([library, left[1][None]]), first=40)
+    chosen, weights = nearest_mouths(target, np.concatenate([library, left[1][None]]))
     assert np.all(np.abs(chosen[:, :1] - 29) <= 2)
     np.testing.assert_allclose(weights.sum(1), 1)
     known = {int(k): _picture(library[k]) for k in np.unique(chosen) if k < 40}
@@ -132,6 +147,18 @@ def test_the_detail_does_not_jump_for_nothing(monkeypatch):
     steady = jumps()
     monkeypatch.setattr(frames, "JUMP", 0.0)
     assert jumps() > 4 + 3 * steady
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_steady_path_is_the_cheapest_of_all(seed):
+    cost = np.random.default_rng(seed).uniform(0, 3 * frames.JUMP, (5, 4))
+
+    def price(path):
+        jumps = sum(abs(a - b) > 1 for a, b in zip(path, path[1:]))
+        return cost[np.arange(5), list(path)].sum() + frames.JUMP * jumps
+
+    cheapest = min(price(path) for path in itertools.product(range(4), repeat=5))
+    assert price(frames._steady(cost).tolist()) == pytest.approx(cheapest)
 
 
 def test_the_background_is_dissolved_and_not_bent():

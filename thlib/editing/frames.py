@@ -1,9 +1,9 @@
 """Stage 2 of text-based editing, classically: landmarks to pictures, from the real frames of the same video alone.
 
-1. In-between the two real frames at the borders of the edit: pose, background, hair and clothes drift from one to
-   the other. 2. Warp to the landmarks wanted (thin-plate spline). 3. The mouth and jaw, which no warp can open, come
-from the real frames whose lips are nearest, warped to the same landmarks, kept steady over time by dynamic programming.
-4. They are pasted with matched colour through a feathered mask. At both ends everything converges to the real frames.
+The two real frames at the borders of the edit are warped to the landmarks wanted (thin-plate spline) and dissolved, so
+that pose, background, hair and clothes drift from one to the other. Mouth and jaw, which no warp can open, come from
+the real frames whose lips are nearest, warped to the same landmarks, kept steady over time by dynamic programming,
+pasted with matched colour through a feathered mask. At both ends everything converges to the real neighbours.
 
 Sources: in-betweening and warping as in Han et al. 2024 ("Text-based talking video editing with cascaded conditional
 diffusion"); retrieval of real mouths as in Bregler, Covell & Slaney 1997 ("Video Rewrite"); the fine detail of one
@@ -17,22 +17,19 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from thlib.errors import EditError
 from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
 from thlib.warp import border_points, dense_flow, sample
 
-FACE = np.unique(
-    np.concatenate(
-        [LIPS, OVAL, *EYES, *BROWS]
-    ).tolist()  # what a face shows, and a few points of cheeks, nose and chin to fill the gaps
-    + [50, 280, 205, 425, 101, 330, 118, 347, 187, 411, 207, 427, 216, 436, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327]
-    + [64, 294, 164, 18, 200, 199, 175, 57, 287, 43, 273, 106, 335, 182, 406, 83, 313]
-)
+FILL = (50, 280, 205, 425, 101, 330, 118, 347, 187, 411, 207, 427, 216, 436, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 64)
+FILL += (294, 164, 18, 200, 199, 175, 57, 287, 43, 273, 106, 335, 182, 406, 83, 313)  # cheeks, nose and chin
+FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, FILL]))  # the landmarks that carry a warp
 JAW = np.array([164, 205, 187, 58, 136, 149, 176, 152, 400, 378, 365, 288, 411, 425])  # outline of what is replaced
-STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: bends less than the tracker trembles
-REACH = 0.5  # in face scales: how far beyond that ring a warp may move anything
+STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
+REACH = 0.5  # in face scales: how far beyond that ring a warp may move anything
 SPREAD = 0.007  # in eye-corner units: how much worse than the best a mouth may fit and still be blended in
 BLENDED = 6  # frames blended at most
 JUMP = 1e-4  # squared eye-corner units: what a jump in the library must gain
@@ -170,37 +167,33 @@ def _mouth_features(points: np.ndarray) -> np.ndarray:
     return np.concatenate([fixed, seen], axis=1).reshape(len(points), -1) / np.sqrt(2 * len(LIPS))
 
 
-def nearest_mouths(target: np.ndarray, points: np.ndarray, *, first: int | None = None, last: int | None = None):
+def nearest_mouths(target: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The real frames to take each target frame's mouth from: indices int (N, K + 1) and weights float (N, K + 1).
 
-    target (N, 478, 3), points (M, 478, 3): landmarks; `first`, `last`: indices of the border frames in `points`.
+    target (N, 478, 3), points (M, 478, 3): landmarks, M >= 1.
     Column 0 is the steady choice that gives the fine detail (weight 0: Viterbi's path over mouth distance and jumps);
     the others are the nearest mouths whose mean gives the coarse light, weights falling as a Gaussian of the distance.
     """
-    wanted, known = _mouth_features(target), _mouth_features(points)
-    cost = ((wanted[:, None] - known[None]) ** 2).sum(-1)  # (N, M)
-    path = _steady(cost, first, last)
+    cost = cdist(_mouth_features(target), _mouth_features(points), "sqeuclidean")  # (N, M)
     k = min(BLENDED, len(points))
     chosen = np.argpartition(cost, k - 1, axis=1)[:, :k]
     near = np.take_along_axis(cost, chosen, 1)
     best = near.min(1, keepdims=True)
-    weights = np.exp(-(near - best) / (2 * SPREAD**2 + best / 2))
+    weights = np.exp(-(near - best) / (2 * SPREAD**2 + best / 2))  # wider where no mouth fits well
     weights /= weights.sum(1, keepdims=True)
-    return np.column_stack([path, chosen]), np.column_stack([np.zeros(len(path)), weights])
+    return np.column_stack([_steady(cost), chosen]), np.column_stack([np.zeros(len(cost)), weights])
 
 
-def _steady(cost: np.ndarray, first: int | None, last: int | None) -> np.ndarray:
+def _steady(cost: np.ndarray) -> np.ndarray:
     """Viterbi's path (N,) through costs (N, M): free to the same or a neighbouring frame, JUMP to any other."""
-    m = cost.shape[1]
-    index = np.arange(m)
-    jump = JUMP * (np.abs(index[:, None] - index) > 1)
-    total = cost[0] + (0 if first is None else jump[first])
-    back = []
+    index, total, back = np.arange(cost.shape[1]), cost[0], []
     for row in cost[1:]:
-        through = total[:, None] + jump  # (from, to)
-        back.append(through.argmin(0))
-        total = through.min(0) + row
-    path = [int((total + (0 if last is None else jump[last])).argmin())]
+        padded = np.pad(total, 1, constant_values=np.inf)
+        beside = np.stack([padded[1:-1], padded[:-2], padded[2:]])  # same, previous, next
+        leap = total.min() + JUMP
+        back.append(np.where(beside.min(0) <= leap, index + np.array([0, -1, 1])[beside.argmin(0)], total.argmin()))
+        total = np.minimum(beside.min(0), leap) + row
+    path = [int(total.argmin())]
     for pointers in reversed(back):
         path.append(int(pointers[path[-1]]))
     return np.array(path[::-1])
@@ -219,32 +212,30 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
     return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
 
 
-def _with_mouths(base: Iterator[np.ndarray], left, right, *, target: np.ndarray, library) -> Iterator[np.ndarray]:
+def _with_mouths(
+    base: Iterator[np.ndarray], left: Still | None, right: Still | None, *, target: np.ndarray, library: Library | None
+) -> Iterator[np.ndarray]:
     ends = [end for end in (left, right) if end is not None]
-    size = ends[0][0].shape[:2]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))
     m, scale = len(points), float(Head.fit(target).scale.mean())
     points = np.concatenate([points, *(end[1][None] for end in ends)])
-
-    def frame_at(k: int) -> np.ndarray:
-        return frames[k] if k < m else ends[k - m][0]
-
     first, last = (None if left is None else m), (None if right is None else len(points) - 1)
-    chosen, weights = nearest_mouths(target, points, first=first, last=last)
-    chosen, weights = _converge(chosen, weights, first, last)
+    chosen, weights = _converge(*nearest_mouths(target, points), first=first, last=last)
     used, where = np.unique(chosen, return_inverse=True)
+    where = where.reshape(chosen.shape)
     controls = control_points(np.concatenate([points[used], target]))
     for i, frame in enumerate(base):
-        mask, box = mouth_mask(target[i], size, scale=scale)
-        rows = where.reshape(chosen.shape)[i]
-        flows = _flows(controls[len(used) + i], controls[rows], box=box, scale=scale)
-        crops = [sample(frame_at(k), f, box=box).astype(np.float32) for k, f in zip(chosen[i], flows)]
+        mask, box = mouth_mask(target[i], frame.shape[:2], scale=scale)
+        live = np.r_[0, np.flatnonzero(weights[i])]
+        sources = [frames[k] if k < m else ends[k - m][0] for k in chosen[i, live].tolist()]
+        flows = _flows(controls[len(used) + i], controls[where[i, live]], box=box, scale=scale)
+        crops = [sample(source, flow, box=box).astype(np.float32) for source, flow in zip(sources, flows)]
         cut = _inside(box, (0, 0))
-        frame[cut] = _paste(frame[cut], crops, weights[i], mask, DETAIL * scale)
+        frame[cut] = _paste(frame[cut], crops, weights[i, live], mask, DETAIL * scale)
         yield frame
 
 
-def _converge(chosen: np.ndarray, weights: np.ndarray, first: int | None, last: int | None):
+def _converge(chosen: np.ndarray, weights: np.ndarray, *, first: int | None, last: int | None):
     """Add the border frames to the blend, weighing 1 at the borders and 0 from FADE new frames on."""
     n = len(chosen)
     ahead = np.arange(n)
@@ -257,9 +248,11 @@ def _converge(chosen: np.ndarray, weights: np.ndarray, first: int | None, last: 
     return chosen, weights
 
 
-def _paste(frame: np.ndarray, crops: list[np.ndarray], weights: np.ndarray, mask: np.ndarray, sigma: float):
+def _paste(
+    frame: np.ndarray, crops: list[np.ndarray], weights: np.ndarray, mask: np.ndarray, sigma: float
+) -> np.ndarray:
     """Put the detail of crops[0] on the light of their weighted mean into `frame` (h, w, 3) where mask (h, w) is 1."""
-    light = sum(np.float32(w) * crop for w, crop in zip(weights, crops) if w > 0)
+    light = sum(np.float32(w) * crop for w, crop in zip(weights, crops))
     mouth = crops[0] + cv2.GaussianBlur(light - crops[0], (0, 0), sigma)
     seam = (mask * (1 - mask))[..., None]  # where the two meet: their mean colours shall agree there
     mouth += ((frame - mouth) * seam).sum((0, 1)) / max(float(seam.sum()), 1e-6)
