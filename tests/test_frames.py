@@ -154,7 +154,7 @@ def test_the_steady_path_is_the_cheapest_of_all(seed):
     cost = np.random.default_rng(seed).uniform(0, 3 * frames.JUMP, (5, 4))
 
     def price(path):
-        jumps = sum(abs(a - b) > 1 for a, b in zip(path, path[1:]))
+        jumps = sum(abs(a - b) > 1 for a, b in itertools.pairwise(path))
         return cost[np.arange(5), list(path)].sum() + frames.JUMP * jumps
 
     cheapest = min(price(path) for path in itertools.product(range(4), repeat=5))
