@@ -122,7 +122,13 @@ def warp_frame(
 
 
 def interpolate(
-    frame_a: np.ndarray, frame_b: np.ndarray, *, points_a: np.ndarray, points_b: np.ndarray, u: float, target=None
+    frame_a: np.ndarray,
+    frame_b: np.ndarray,
+    *,
+    points_a: np.ndarray,
+    points_b: np.ndarray,
+    u: float,
+    target: np.ndarray | None = None,
 ) -> np.ndarray:
     """The picture a share `u` in [0, 1] of the way from `frame_a` to `frame_b`: uint8 (H, W, 3).
 
