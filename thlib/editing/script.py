@@ -28,13 +28,13 @@ class Span:
 
 
 def key(text: str) -> str:
-    """What of a word is compared: its letters, digits and inner apostrophes, case-folded; "" if it has none.
+    """What of a word is compared: letters, digits, spoken signs, inner apostrophes, case-folded; "" if it has none.
 
     >>> key("“Soon,”"), key("Don’t"), key("—")
     ('soon', "don't", '')
     """
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return "".join(c for c in plain if c.isalnum() or c == "'" or unicodedata.combining(c)).strip("'")
+    return "".join(c for c in plain if c.isalnum() or c in "'&%+@$£€" or unicodedata.combining(c)).strip("'")
 
 
 def tokens(text: str) -> list[str]:

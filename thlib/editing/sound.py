@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.signal import fftconvolve, firwin2
@@ -23,16 +22,13 @@ from thlib.clip import Clip, Word
 from thlib.editing.script import Span, key, neighbours, occurrences
 from thlib.errors import EditError, SpeechError
 from thlib.mux import sample_at
+from thlib.speech import Speech, say
 
-if TYPE_CHECKING:
-    from thlib.speech import Speech
-
-SPEECH_RATE = 16000  # of a Speech
 NEAR = 4.0  # seconds around an edit on which level, tilt and room tone are measured
 FADE, SLOPE, LONGEST = 0.010, 0.003, 0.1  # seconds of a fade: between equal levels, more for every dB, at most
 REACH = 0.035  # seconds by which a fade's middle may lie inside a word, at most a third of it: word times err as much
 BRIDGE = 0.2  # seconds of a patch at least: a deletion needs frames between two mouths (methods.md 1.3)
-APART = 0.36  # seconds of kept words that part two patches; with less between them two spans share one
+APART = 0.2  # seconds between two patches at least; closer spans share one
 HOP, WINDOW, BANDS = 0.0025, 0.012, 24  # seconds, seconds, mel bands of the analysis
 
 
@@ -64,8 +60,8 @@ def patches(
 
     New words come from `speech` (one recording with the words of every span, or a list, one a span with new words),
     else from elsewhere in the footage, else from espeak. A patch covers the frames whose sound changes, at least 0.2 s;
-    a margin in which only the face changes is the caller's. Spans with less than 0.36 s of words between them share a
-    patch. Raises SpeechError for a silent clip, EditError for words that a recording lacks.
+    a margin in which only the face changes is the caller's. Spans whose patches would be less than 0.2 s apart share
+    one. Raises SpeechError for a silent clip, EditError for words that a recording lacks.
     """
     if clip.silent:
         raise SpeechError("The video has no sound, so its words cannot change: take a video with sound.")
@@ -73,18 +69,19 @@ def patches(
     given = list(speech) if isinstance(speech, Sequence) else [speech] * len(told)
     if len(given) != len(told):
         raise EditError(
-            f"{len(given)} recordings for {len(told)} edits with new words: give one for each, or one for all."
+            f"{len(given)} recordings for {len(told)} edits with new words: give one for each, or one in all."
         )
-    recordings = dict(zip(told, given))
-    groups, out, moved = [[spans[0]]], [], 0
-    for before, span in pairwise(spans):
-        close = words[span.first - 1].end - words[before.last].start < APART
-        groups = [*groups[:-1], [*groups[-1], span]] if close else [*groups, [span]]
-    for group in groups:
-        takes = [_take(clip, words, span, recordings.get(span)) for span in group]
-        out.append(_patch(clip, words, group, takes, moved))
-        moved += out[-1].n_frames - (out[-1].k1 - out[-1].k0)
-    return out
+    takes = {span: _take(clip, words, span, recording) for span, recording in zip(told, given)}
+    groups = [{span: takes.get(span, [])} for span in spans]
+    while True:
+        out, moved = [], 0
+        for group in groups:
+            out.append(_patch(clip, words, group, moved))
+            moved += out[-1].n_frames - (out[-1].k1 - out[-1].k0)
+        close = [n for n, (a, b) in enumerate(pairwise(out)) if b.k0 - a.k1 < APART * clip.fps]
+        if not close:
+            return out
+        groups[close[0] : close[0] + 2] = [groups[close[0]] | groups[close[0] + 1]]
 
 
 def retime(words: Sequence[Word], patches: Sequence[Patch]) -> list[Word]:
@@ -105,9 +102,6 @@ def _moved(words: Sequence[Word], seconds: Fraction) -> list[Word]:
     return [Word(word.text, word.start + float(seconds), word.end + float(seconds)) for word in words]
 
 
-# --- where the words come from ----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Piece:
     """Words of a recording from `start` to `end`, no other word from `lead` to `tail` (its own seconds)."""
@@ -118,7 +112,8 @@ class _Piece:
     start: float
     end: float
     tail: float
-    kept: bool = False
+    source: str = "kept"
+    note: str = ""
 
     def read(self, first: int, last: int, tone: np.ndarray) -> np.ndarray:
         """Samples [first, last) of the recording, room tone where it has none: (last - first, C)."""
@@ -126,6 +121,15 @@ class _Piece:
         a, b = max(first, 0), max(min(last, len(self.audio)), 0)
         out[a - first : b - first] = self.audio[a:b]
         return out
+
+    def spare(self, k: int) -> float:
+        """Seconds of word k into which a change may reach."""
+        return min(REACH, (self.words[k].end - self.words[k].start) / 3) if self.words else 0.0
+
+    def saying(self, texts: Sequence[str], source: str, note: str) -> _Piece:
+        """The same, its words written as `texts`."""
+        words = (replace(word, text=text) for word, text in zip(self.words, texts))
+        return replace(self, words=tuple(words), source=source, note=note)
 
 
 def _piece(audio: np.ndarray, rate: int, words: Sequence[Word], first: int, last: int) -> _Piece:
@@ -135,79 +139,75 @@ def _piece(audio: np.ndarray, rate: int, words: Sequence[Word], first: int, last
     return _Piece(audio, tuple(words[first:last]), ends[first], starts[first], ends[last], starts[last])
 
 
-_Take = tuple[list[_Piece], str, tuple[str, ...]]  # the new words of a span as pieces, their source, notes
-
-
-def _take(clip: Clip, words: Sequence[Word], span: Span, speech: Speech | None) -> _Take:
+def _take(clip: Clip, words: Sequence[Word], span: Span, speech: Speech | None) -> list[_Piece]:
     """The new words of a span: from the recording, else from the footage, else from espeak."""
-    if not span.new:
-        return [], "cut", ()
-    if speech is None and (take := _from_footage(clip, words, span)):
-        return take
-    source, new, notes = "recording", " ".join(span.new), ()
+    if speech is None and (pieces := _from_footage(clip, words, span)):
+        return pieces
+    new, n, near, source, note = " ".join(span.new), len(span.new), _near(clip, words, span), "recording", ""
     if speech is None:
-        from thlib.speech import say
-
-        source, speech = "espeak", say(new)
-        notes = (f'"{new}" is not recorded: espeak speaks it as a placeholder; record the words to replace it.',)
+        speech, source = _placeholder(new, near, clip.audio_rate), "espeak"
+        note = f'"{new}" is not recorded: espeak speaks it as a placeholder; record the words to replace it.'
     found = occurrences(speech.words, span.new)
     if not found:
         said = " ".join(word.text for word in speech.words)
         raise EditError(f'The recording says "{said}", not "{new}": record the new words, in their order.')
     around = neighbours(words, span.first, span.last)
-    first = max(found, key=lambda i: _likeness(speech.words, i, i + len(span.new), around))
-    audio = _matched(speech.audio, _near(clip, words, span), clip.audio_rate)
-    return [_named(_piece(audio, clip.audio_rate, speech.words, first, first + len(span.new)), span.new)], source, notes
+    first = max(found, key=lambda i: _likeness(speech.words, Span(i, i + n, ()), around))
+    piece = _piece(_matched(speech, near, clip.audio_rate), clip.audio_rate, speech.words, first, first + n)
+    return [piece.saying(span.new, source, note)]
 
 
-def _from_footage(clip: Clip, words: Sequence[Word], span: Span) -> _Take | None:
-    """The new words from the footage outside the span, in as few pieces as there can be; None if one is never said."""
-    pieces, notes, at, around = [], [], 0, neighbours(words, span.first, span.last)
-    context = [around[0], *(key(text) for text in span.new), around[1]]
-    level = _level(clip, words[max(0, span.first - 1) : span.last + 1])
+def _placeholder(text: str, near: np.ndarray, rate: int) -> Speech:
+    """The text by espeak, in the voice and pitch that come nearest to those of the footage (S, C)."""
+    spoken = [say(text, voice=voice, pitch=pitch) for voice in ("en-gb", "en-gb+f3") for pitch in (20, 50, 80)]
+    wanted = _pitch(near.mean(1), rate)
+    return min(spoken, key=lambda speech: abs(np.log(_pitch(speech.audio, speech.rate) / wanted)))
+
+
+def _from_footage(clip: Clip, words: Sequence[Word], span: Span) -> list[_Piece]:
+    """The new words from outside the span, as few pieces as there can be, in like contexts; [] if one is not said."""
+    left, right = neighbours(words, span.first, span.last)
+    context, level, pieces, at = [left, *map(key, span.new), right], _level(clip, words, span), [], 0
     while at < len(span.new):
-        for stop in range(len(span.new), at, -1):
-            new, n = span.new[at:stop], stop - at
-            found = [i for i in occurrences(words, new) if i + n <= span.first or i >= span.last]
-            if found:
-                break
-        else:
-            return None
-        around = context[at], context[stop + 1]
-        first = max(
-            found, key=lambda i: (_likeness(words, i, i + n, around), -abs(_level(clip, words[i : i + n]) - level))
-        )
-        pieces.append(_named(_piece(clip.audio, clip.audio_rate, words, first, first + n), new))
-        notes.append(f'The sound of "{" ".join(new)}" is that at {words[first].start:.2f} s of the same footage.')
-        at = stop
-    return pieces, "footage", tuple(notes)
+        texts = [span.new[at:stop] for stop in range(at + 1, len(span.new) + 1)]
+        runs = [Span(i, i + len(new), new) for new in texts for i in occurrences(words, new)]
+        runs = [run for run in runs if run.last <= span.first or run.first >= span.last]
+        if not runs:
+            return []
+        run = max(runs, key=lambda run: (len(run.new), _likeness(words, run, context[at : at + len(run.new) + 2])))
+        at += len(run.new)
+        audio = clip.audio * np.clip(level / _level(clip, words, run), 0.5, 2)
+        note = f'The sound of "{" ".join(run.new)}" is that at {words[run.first].start:.2f} s of the same footage.'
+        pieces.append(_piece(audio, clip.audio_rate, words, run.first, run.last).saying(run.new, "footage", note))
+    return pieces
 
 
-def _named(piece: _Piece, texts: Sequence[str]) -> _Piece:
-    return replace(piece, words=tuple(replace(word, text=text) for word, text in zip(piece.words, texts)))
-
-
-def _likeness(words: Sequence[Word], first: int, last: int, around: tuple[str, str]) -> int:
-    """How alike `around` the neighbours of words [first, last) are: 2 for the word, 1 for the letter that touches."""
-    (before, after), (left, right) = neighbours(words, first, last), around
+def _likeness(words: Sequence[Word], run: Span, context: Sequence[str]) -> int:
+    """How alike the neighbours of a run of words and the ends of `context` are: 2 a word, 1 the letter that touches."""
+    before, after = neighbours(words, run.first, run.last)
+    left, right = context[0], context[-1]
     return (before == left) + (before[-1:] == left[-1:]) + (after == right) + (after[:1] == right[:1])
-
-
-# --- making it sound like the footage ---------------------------------------------------------------------------------
 
 
 def _near(clip: Clip, words: Sequence[Word], span: Span) -> np.ndarray:
     """The sound (S, C) of the footage within NEAR seconds of a span."""
-    pause = _piece(clip.audio, clip.audio_rate, words, span.first, span.last)
-    return clip.audio[
-        max(0, round((pause.lead - NEAR) * clip.audio_rate)) : round((pause.tail + NEAR) * clip.audio_rate)
-    ]
+    gap, rate = _piece(clip.audio, clip.audio_rate, words, span.first, span.last), clip.audio_rate
+    return clip.audio[max(0, round((gap.lead - NEAR) * rate)) : round((gap.tail + NEAR) * rate)]
 
 
-def _level(clip: Clip, words: Sequence[Word]) -> float:
-    """Mean level in dB from the first of some words to the last."""
-    part = clip.audio[round(words[0].start * clip.audio_rate) : round(words[-1].end * clip.audio_rate)]
-    return 10 * np.log10(np.mean(part**2) + 1e-10)
+def _level(clip: Clip, words: Sequence[Word], span: Span) -> np.float32:
+    """Root mean square of the speech around a span."""
+    return np.sqrt(_profile(_near(clip, words, span).mean(1), clip.audio_rate)[0].sum(dtype=np.float32))
+
+
+def _pitch(mono: np.ndarray, rate: int) -> float:
+    """Median pitch of a voice in Hz, over the louder third (YIN, de Cheveigne and Kawahara 2002)."""
+    import librosa
+
+    size, hop = round(0.064 * rate), round(0.016 * rate)
+    pitch = librosa.yin(mono, fmin=60, fmax=400, sr=rate, frame_length=size, hop_length=hop)
+    level = librosa.feature.rms(y=mono, frame_length=size, hop_length=hop)[0]
+    return float(np.median(pitch[level >= np.quantile(level, 2 / 3)]))
 
 
 def _bands(mono: np.ndarray, rate: int) -> np.ndarray:
@@ -226,28 +226,30 @@ def _profile(mono: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(power[level > np.percentile(level, 95) - 20].mean(0) - noise, 1e-9), noise
 
 
-def _matched(mono: np.ndarray, near: np.ndarray, rate: int) -> np.ndarray:
-    """A 16 kHz recording (n,) with the footage's rate, channels, speech level, spectrum tilt and room tone: (S, C).
+def _matched(speech: Speech, near: np.ndarray, rate: int) -> np.ndarray:
+    """A recording with the footage's rate, channels, speech level, spectrum tilt and room tone: (S, C).
 
     The tilt is a cubic over the mel bands, and trusted by t / (t + 1) where the shorter of the two lasts t seconds:
-    a single word tells more of its vowel than of its microphone.
+    a single word tells more of its vowel than of its microphone. What a 16 kHz recording lacks above 8 kHz is its own
+    upper half mirrored (spectral folding, Makhoul and Berouti 1979), no louder than in the footage.
     """
     import librosa
 
-    own = librosa.resample(mono, orig_sr=SPEECH_RATE, target_sr=rate, res_type="soxr_hq")
+    own = np.zeros(2 * len(speech.audio), np.float32)
+    own[::2] = 2 * speech.audio  # twice the rate, mirrored
+    own = librosa.resample(own, orig_sr=2 * speech.rate, target_sr=rate, res_type="soxr_hq")
     ramp = np.arange(len(own)) / (0.005 * rate)  # 5 ms, so that a tight recording has no edges
     own = own * np.minimum(1, np.minimum(ramp, ramp[::-1]))
     loudness = np.sqrt(np.mean(near**2, axis=0)) + 1e-9  # (C,)
     (voice, noise), (mine, hiss) = _profile(near[:, loudness.argmax()], rate), _profile(own, rate)
     centres = librosa.mel_frequencies(BANDS + 2, fmax=rate / 2)[1:-1]
-    n = np.sum(centres < 0.45 * SPEECH_RATE)  # bands that a 16 kHz recording has
-    band, weight = np.arange(n), np.clip(10 * np.log10(np.minimum(voice / noise, mine / hiss)), 1, 20)[:n]
-    tilt = np.polynomial.Polynomial.fit(band, 10 * np.log10(voice / mine)[:n], 3, w=weight)(
-        np.minimum(np.arange(BANDS), n - 1)
-    )
+    ratio, clear = 10 * np.log10(voice / mine), 10 * np.log10(np.minimum(voice / noise, mine / hiss))
+    n = np.sum(centres < 0.45 * speech.rate)  # true bands
+    tilt = np.polynomial.Polynomial.fit(np.arange(n), ratio[:n], 3, w=np.clip(clear, 1, 20)[:n])(np.arange(n))
     seconds = min(len(own), len(near)) / rate
-    gain = np.clip(tilt - np.average(tilt, weights=mine), -12, 12) * seconds / (seconds + 1)
-    gain += 10 * np.log10(voice[:n].sum() / (mine * 10 ** (gain / 10))[:n].sum())
+    gain = np.clip(tilt - np.average(tilt, weights=mine[:n]), -12, 12) * seconds / (seconds + 1)
+    gain += 10 * np.log10(voice[:n].sum() / (mine[:n] * 10 ** (gain / 10)).sum())
+    gain = np.concatenate([gain, np.minimum(ratio[n:], gain[-1])])
     missing = np.clip(1 - hiss * 10 ** (gain / 10) / noise, 1e-4, 1)  # of the room tone, by band
     own = _filtered(own[:, None] * loudness / loudness.max(), centres, gain, rate)
     return own + _filtered(_room_tone(near, rate, len(own)), centres, 10 * np.log10(missing), rate)
@@ -265,42 +267,38 @@ def _room_tone(near: np.ndarray, rate: int, length: int) -> np.ndarray:
     half = round(0.04 * rate)
     near = np.pad(near, ((0, max(0, 4 * half - len(near))), (0, 0)), mode="symmetric")
     grains = np.stack([near[s : s + 2 * half] for s in range(0, len(near) - 2 * half + 1, half // 2)])
-    power = np.mean(grains**2, axis=(1, 2))
-    quiet = (
-        grains[power <= np.percentile(power, 10)] * np.sin(np.pi * (np.arange(2 * half) + 0.5) / (2 * half))[:, None]
-    )
+    power, window = np.mean(grains**2, axis=(1, 2)), np.sin(np.pi * (np.arange(2 * half) + 0.5) / (2 * half))
+    quiet = grains[power <= np.percentile(power, 10)] * window[:, None]
     chosen = quiet[np.random.default_rng(0).integers(len(quiet), size=length // half + 2)]
     return (chosen[1:, :half] + chosen[:-1, half:]).reshape(-1, near.shape[1])[:length].astype(np.float32)
 
 
-# --- laying it --------------------------------------------------------------------------------------------------------
-
-
-def _patch(clip: Clip, words: Sequence[Word], spans: Sequence[Span], takes: Sequence[_Take], moved: int) -> Patch:
+def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], moved: int) -> Patch:
     """Chain the takes of close spans between the kept sound; `moved` frames have been added before them."""
-    fps, rate = clip.fps, clip.audio_rate
+    fps, rate, spans = clip.fps, clip.audio_rate, list(takes)
     usual = float(np.clip(np.median([0.0] + [b.start - a.end for a, b in pairwise(words)]), 0, 0.1))
     kept = _kept(clip, words, spans, usual)
-    chain = [piece for k, take in zip(kept, takes) for piece in (k, *take[0])] + [kept[-1]]
+    chain = [piece for k, take in zip(kept, takes.values()) for piece in (k, *take)] + [kept[-1]]
     joins = [_Join(0, 0, 0)]
     for before, after in pairwise(chain):
         joins.append(_join(before, after, _pause(before, after, usual), joins[-1], clip))
-    k0, end = _frames(joins, clip)
-    k1 = min(end - joins[-1].shift, round(clip.duration * fps))
+    k0, end = _frames(chain, joins, clip)
+    k1 = end - joins[-1].shift
     start, length = sample_at(k0, fps, rate), sample_at(end + moved, fps, rate) - sample_at(k0 + moved, fps, rate)
     moves = [sample_at(j.shift, fps, rate) for j in joins[:-1]] + [start + length - sample_at(k1, fps, rate)]
     tone = _room_tone(_near(clip, words, spans[0]), rate, rate)
     audio = _mixed(chain, moves, [_Join(0, start, 0), *joins[1:], _Join(0, start + length, 0)], tone)
     laid = [word for p, j in zip(chain[1:-1], joins[1:]) for word in _moved(p.words, (j.shift - k0) / fps)]
     span = Span(spans[0].first, spans[-1].last, tuple(word.text for word in laid))
-    source = " + ".join(dict.fromkeys(take[1] for take in takes))
-    return Patch(span, k0, k1, end - k0, fps, audio, tuple(laid), source, sum((take[2] for take in takes), ()))
+    source = " + ".join(dict.fromkeys(piece.source for take in takes.values() for piece in take)) or "cut"
+    k1 = min(k1, round(clip.duration * fps))
+    return Patch(span, k0, k1, end - k0, fps, audio, tuple(laid), source, tuple(p.note for p in chain if p.note))
 
 
 def _kept(clip: Clip, words: Sequence[Word], spans: Sequence[Span], usual: float) -> list[_Piece]:
     """The footage before, between and after the spans; an insertion leaves most of its pause to what follows."""
-    firsts, lasts = [0] + [span.last for span in spans], [span.first for span in spans] + [len(words)]
-    kept = [replace(_piece(clip.audio, clip.audio_rate, words, i, j), kept=True) for i, j in zip(firsts, lasts)]
+    bounds = [0, *(k for span in spans for k in (span.first, span.last)), len(words)]
+    kept = [_piece(clip.audio, clip.audio_rate, words, i, j) for i, j in zip(bounds[::2], bounds[1::2])]
     for n, span in enumerate(spans):
         if span.first == span.last:
             end, start = kept[n].end, kept[n + 1].start
@@ -312,9 +310,9 @@ def _kept(clip: Clip, words: Sequence[Word], spans: Sequence[Span], usual: float
 def _pause(before: _Piece, after: _Piece, usual: float) -> float:
     """Seconds between two pieces: the footage's own pause; of the two that a deletion leaves, the longer."""
     left, right = before.tail - before.end, after.start - after.lead
-    if before.kept and after.kept:
+    if before.source == after.source == "kept":
         return left if not before.words else right if not after.words else max(left, right)
-    return left if before.kept else right if after.kept else min(usual, max(left, right))
+    return left if before.source == "kept" else right if after.source == "kept" else min(usual, max(left, right))
 
 
 @dataclass(frozen=True)
@@ -347,21 +345,17 @@ def _change(before: _Piece, after: _Piece, last: _Join, shift: int, clip: Clip) 
     """
     rate, hop = clip.audio_rate, round(HOP * clip.audio_rate)
     moves = sample_at(last.shift, clip.fps, rate), sample_at(shift, clip.fps, rate)
-    third = [
-        min(REACH, (p.words[i].end - p.words[i].start) / 3) if p.words else 0 for p, i in ((before, -1), (after, 0))
-    ]
-    low = max((before.end - third[0]) * rate + moves[0], (after.lead - third[0]) * rate + moves[1])
-    high = min((before.tail + third[1]) * rate + moves[0], (after.start + third[1]) * rate + moves[1])
+    low = max((before.end - before.spare(-1)) * rate + moves[0], (after.lead - before.spare(-1)) * rate + moves[1])
+    high = min((before.tail + after.spare(0)) * rate + moves[0], (after.start + after.spare(0)) * rate + moves[1])
     low = max(round(min(low, (low + high) / 2)), last.end + round(FADE * rate))
     high, step, around = max(low, round(high)), round(0.005 / HOP), round((WINDOW / 2 + 0.005) * rate)
     silence = np.zeros((1, before.audio.shape[1]), np.float32)
-    sounds = [
-        p.read(low - around - m, high + around + hop - m, silence).mean(1) for p, m in zip((before, after), moves)
-    ]
-    left, right = (10 * np.log10(_bands(sound, rate)) for sound in sounds)
+    bounds = low - around, high + around + hop
+    sounds = (p.read(bounds[0] - m, bounds[1] - m, silence) for p, m in zip((before, after), moves))
+    left, right = (10 * np.log10(_bands(sound.mean(1), rate)) for sound in sounds)
     steps = np.abs(left[: -2 * step] - right[2 * step :]).mean(1)
     left, right = left[step:-step].mean(1), right[step:-step].mean(1)
-    new = after.start * rate + moves[1] if before.kept else before.end * rate + moves[0]
+    new = after.start * rate + moves[1] if before.source == "kept" else before.end * rate + moves[0]
     cost = steps + np.maximum(left, right) / 4 + 20 * np.abs(low + np.arange(len(steps)) * hop - new) / rate
     best = int(cost.argmin())
     half = round(min(FADE + SLOPE * abs(left[best] - right[best]), LONGEST) * rate / 2)
@@ -369,12 +363,14 @@ def _change(before: _Piece, after: _Piece, last: _Join, shift: int, clip: Clip) 
     return _Join(shift, at, min(half, at - last.end), float(cost[best]))
 
 
-def _frames(joins: Sequence[_Join], clip: Clip) -> tuple[int, int]:
-    """First and one past last frame, in the result, of all that the fades touch; BRIDGE seconds at least."""
-    shift, per_sample = joins[-1].shift, clip.fps / clip.audio_rate
-    k0, end = floor((joins[1].at - joins[1].half) * per_sample), ceil(joins[-1].end * per_sample)
-    k0, last = min(k0, end - shift), round(clip.duration * clip.fps) + shift
-    while end - k0 < BRIDGE * clip.fps and (k0 > 0 or end < last):
+def _frames(chain: Sequence[_Piece], joins: Sequence[_Join], clip: Clip) -> tuple[int, int]:
+    """First and one past last frame, in the result, of all fades and new words; BRIDGE seconds at least."""
+    fps, shift, new = clip.fps, joins[-1].shift, list(zip(chain, joins))[1:-1]
+    begins = [Fraction(joins[1].at - joins[1].half, clip.audio_rate), *(p.start + j.shift / fps for p, j in new[:1])]
+    ends = [Fraction(joins[-1].end, clip.audio_rate), *(p.end + j.shift / fps for p, j in new[-1:])]
+    k0, end = max(0, floor(min(begins) * fps)), max(shift, ceil(max(ends) * fps))
+    k0, last = min(k0, end - shift), round(clip.duration * fps) + shift
+    while end - k0 < BRIDGE * fps and (k0 > 0 or end < last):
         k0, end = max(0, k0 - 1), max(end, min(end + 1, last))
     return k0, end
 
