@@ -89,6 +89,7 @@ def update(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
     name, profile = outcomes[0].name, outcomes[0].profile
     relative = load("smoke", folder).get(name) if profile != "smoke" else None
     content = load(profile, folder) | {name: record(outcomes, relative)}
+    folder.mkdir(parents=True, exist_ok=True)
     half = folder / f"{profile}.json.partial"
     half.write_text(json.dumps(dict(sorted(content.items())), indent=1, ensure_ascii=False) + "\n")
     half.replace(folder / f"{profile}.json")
