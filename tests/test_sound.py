@@ -98,6 +98,10 @@ def test_nothing_outside_changes_and_every_length_is_exact(kind, fps):
         same = min(sample_at(p.k0, fps, RATE) - sample_at(at, fps, RATE), first - sample_at(at + moved, fps, RATE))
         begin = sample_at(at, fps, RATE)
         assert np.array_equal(out.audio[sample_at(at + moved, fps, RATE) :][:same], clip.audio[begin : begin + same])
+        if p.k1 < len(clip.frames):  # at its ends a patch is the footage, without a step to what follows
+            ends = clip.audio[sample_at(p.k0, fps, RATE) :][:20], clip.audio[: sample_at(p.k1, fps, RATE)][-20:]
+            assert np.allclose(p.audio[:20], ends[0], atol=5e-4)
+            assert np.allclose(p.audio[-20:], ends[1], atol=5e-4)
         assert all(-1e-9 <= w.start < w.end <= p.n_frames / fps + 1e-6 for w in p.words)
         at, moved = p.k1, moved + p.n_frames - (p.k1 - p.k0)
     tail = clip.audio[sample_at(at, fps, RATE) : sample_at(len(clip.frames), fps, RATE) - 1]
@@ -148,12 +152,14 @@ def test_level_and_tilt_of_a_recording_are_matched(gain):
 
 def test_room_tone_lies_under_a_recording_without_noise():
     clip, words = footage(TEXT, gap=0.2, seconds=4)
-    audio, said = voice("nine", rate=16000, seconds=1)
-    clean = np.where(np.abs(audio) < 0.008, 0, audio).astype(np.float32)
-    _, out, new = edited(clip, words, "bin blue at f nine now", Speech(clean, tuple(said), ()))
+    audio, said = voice("nine again", rate=16000, seconds=1.5, gap=0.3)
+    clean = audio.copy()
+    for a, b in ((0.0, said[0].start), (said[0].end, said[1].start), (said[1].end, 1.5)):
+        clean[round(a * 16000) : round(b * 16000)] = 0
+    _, out, new = edited(clip, words, "bin blue at f nine again now", Speech(clean, tuple(said), ()))
     floor = level(part(clip, 0, 0.4))
-    for a, b in ((new[3].end, new[4].start), (new[4].end, new[5].start)):
-        assert abs(level(part(out, a + 0.02, b - 0.02)) - floor) < 1.5
+    for before, after in pairwise(new[3:]):
+        assert abs(level(part(out, before.end + 0.03, after.start - 0.03)) - floor) < 1.5
     tone = sound._room_tone(clip.audio, RATE, RATE)
     assert tone.shape == (RATE, 2)
     assert abs(level(tone) - floor) < 1
