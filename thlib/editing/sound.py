@@ -219,11 +219,12 @@ def _bands(mono: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _profile(mono: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Long-term spectra (B,) of the speech (within 20 dB of the loudest, less noise) and of the quiet tenth."""
+    """Mean log spectra (B,), as powers, of the speech (within 20 dB of the loudest, less noise) and the quiet tenth."""
     power = _bands(mono, rate)
     level = 10 * np.log10(power.sum(1))
     noise = power[level <= np.percentile(level, 10)].mean(0)
-    return np.maximum(power[level > np.percentile(level, 95) - 20].mean(0) - noise, 1e-9), noise
+    active = np.exp(np.log(power[level > np.percentile(level, 95) - 20]).mean(0))  # one loud word weighs like any other
+    return np.maximum(active - noise, 1e-9), noise
 
 
 def _matched(speech: Speech, near: np.ndarray, rate: int) -> np.ndarray:
@@ -252,7 +253,8 @@ def _matched(speech: Speech, near: np.ndarray, rate: int) -> np.ndarray:
     gain = np.concatenate([gain, np.minimum(ratio[n:], gain[-1])])
     missing = np.clip(1 - hiss * 10 ** (gain / 10) / noise, 1e-4, 1)  # of the room tone, by band
     own = _filtered(own[:, None] * loudness / loudness.max(), centres, gain, rate)
-    return own + _filtered(_room_tone(near, rate, len(own)), centres, 10 * np.log10(missing), rate)
+    own += _filtered(_room_tone(near, rate, len(own)), centres, 10 * np.log10(missing), rate)
+    return own / max(1.0, np.abs(own).max())
 
 
 def _filtered(audio: np.ndarray, centres: np.ndarray, gain: np.ndarray, rate: int) -> np.ndarray:
