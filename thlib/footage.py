@@ -44,11 +44,7 @@ class Footage:
 
     @classmethod
     def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Footage:
-        """From a track and the log-mel of its sound (T, B). FaceError where hardly a frame shows the face."""
-        if track.visible.mean() < ENOUGH:
-            raise FaceError(
-                f"{name} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed."
-            )
+        """From a track and the log-mel of its sound (T, B)."""
         shape = mean_shape(track.points[track.visible])
         middles = (np.arange(len(mel)) + 0.5) / float(track.fps)
         inside = np.zeros(len(mel), bool)
@@ -84,11 +80,11 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
 def grid(split: str) -> list[Footage]:
     """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one clip each of other speakers.
 
-    Clips that hardly show a face (three of the 280 are broken) are left out. DataError where the corpus is missing.
+    Clips that hardly show a face (some of the 280 are damaged) are left out. DataError where the corpus is missing.
     """
     name = "grid-speakers" if split == "others" else "grid-s1"
     files = data.manifest(name).files
-    wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and entry.split in (split, None)]
+    wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and (entry.split or "others") == split]
     return list(_usable(name, wanted))
 
 

@@ -6,7 +6,7 @@ Definitions and known figures are those of the course's benchmarks; every table 
 # T frames  P lip points (40)  H height  W width  S samples
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -182,7 +182,7 @@ def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float], *, draws: int = 2000, of=np.mean) -> tuple[float, float, float]:
+def interval(values: Sequence[float], *, draws: int = 2000, of: Callable = np.mean) -> tuple[float, float, float]:
     """Mean (or what `of` computes along an axis) and 95 % bootstrap interval of (n,) values: (mean, low, high)."""
     values = np.asarray(values, float)
     picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))

@@ -322,14 +322,14 @@ class Sink:
         stream.bit_rate = AAC_BITS * channels
         return stream
 
-    def frame(self, image: av.VideoFrame | np.ndarray):
+    def frame(self, image: av.VideoFrame | np.ndarray) -> None:
         """Append a decoded frame (its planes go through untouched) or uint8 RGB (H, W, 3)."""
         frame = self._picture.from_rgb(image) if isinstance(image, np.ndarray) else image
         frame.pts, frame.time_base, frame.pict_type = self._count, 1 / self.fps, 0  # 0: the encoder chooses anew
         self._count += 1
         self._file.mux(self._video.encode(frame))
 
-    def sound(self, block: np.ndarray):
+    def sound(self, block: np.ndarray) -> None:
         """Append float32 samples (S, C), S > 0."""
         whole = self._audio.codec_context.format.name == "s32"
         samples = to_24_bits(block).reshape(1, -1) << 8 if whole else np.ascontiguousarray(block.T)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -52,6 +53,12 @@ def picture(image: np.ndarray, alt: str) -> View:
     """One picture uint8 (H, W, 3) with its alt text."""
     label = html.escape(alt, quote=True)
     return View(f'<img src="data:image/png;base64,{_base64(_png(image))}" alt="{label}">', image, alt)
+
+
+def figure(drawn: Figure, alt: str) -> View:
+    """A matplotlib figure as a picture with its alt text; a figure of pyplot's is closed, so that it shows once."""
+    pyplot.close(drawn)
+    return picture(_pixels(drawn), alt)
 
 
 def sheet(frames: Sequence[np.ndarray], *, columns: int = 8, titles: Sequence[str] = ()) -> np.ndarray:
@@ -100,10 +107,14 @@ def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Seq
         axis.tick_params(labelsize=6)
     axes[-1].set_xlim(0, clip.duration)
     axes[-1].set_xlabel("seconds", fontsize=7)
-    canvas = FigureCanvasAgg(figure)
+    panel = _pixels(figure)[:height]
+    return panel, axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
+
+
+def _pixels(drawn: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(drawn)
     canvas.draw()
-    ends = axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
-    return np.asarray(canvas.buffer_rgba())[:height, :, :3], ends
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _png(image: np.ndarray) -> bytes:

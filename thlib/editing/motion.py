@@ -166,7 +166,7 @@ class Retrieval:
         wanted = self._pca.transform(_windows(standardised(mel), 3))
         cost = np.linalg.norm(wanted[:, None] - self._sound[None], axis=-1)  # (T, M)
         cost[:, ~self._usable] = np.inf
-        unit = float(np.median(cost.min(1)))
+        unit = float(np.median(cost.min(1))) or 1.0
         picks = np.argpartition(cost, self.near, axis=1)[:, : self.near]  # (T, near)
         total, back = np.take_along_axis(cost, picks, 1) / unit, []
         best = total[0]

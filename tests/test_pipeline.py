@@ -1,0 +1,173 @@
+"""Text-based editing from end to end on a real sentence: what must stay, what must change, what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from thlib import data, landmarks, metrics, provenance
+from thlib.clip import Clip, Video, Word, read
+from thlib.editing import TextEditPipeline
+from thlib.errors import DataError, EditError, FaceError, SpeechError
+from thlib.speech import Speech, read_align
+
+
+@pytest.fixture(scope="module")
+def sentence(mirror):
+    """ "bin blue by f six now": path, clip, words."""
+    path = data.path("grid-s1/bbbf6n.mpg")
+    return path, read(path), read_align(data.path("grid-s1/bbbf6n.align"))
+
+
+@pytest.fixture(scope="module")
+def recording(mirror):
+    """ "bin blue by f seven soon" by the same speaker."""
+    sound = read(data.path("grid-s1/bbbf7s.mpg")).mono16k()
+    return Speech(sound, tuple(read_align(data.path("grid-s1/bbbf7s.align"))), ())
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return TextEditPipeline.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def edited(editor, sentence, recording):
+    _, clip, words = sentence
+    return editor(clip, words, "bin blue by f seven soon", speech=recording)
+
+
+def assert_kept(before: Clip, after: Clip, out):
+    """Every frame and sample outside the spans is the original's, whatever the edits moved."""
+    old = new = 0
+    for (t0, t1, made), (s0, s1) in zip(out.pieces, out.spans):
+        first, last = round(t0 * before.fps), round(t1 * before.fps)
+        assert (round(s0 * before.fps), round((s1 - s0) * before.fps)) == (new + first - old, len(made.frames))
+        a, b = before.cut(old, first), after.cut(new, new + first - old)
+        np.testing.assert_array_equal(a.frames, b.frames)
+        np.testing.assert_array_equal(a.audio, b.audio)
+        old, new = last, new + first - old + len(made.frames)
+    np.testing.assert_array_equal(before.frames[old:], after.frames[new:])
+    tail = len(before.cut(old, len(before.frames)).audio)
+    np.testing.assert_array_equal(before.audio[len(before.audio) - tail :], after.audio[len(after.audio) - tail :])
+
+
+def test_a_substitution_keeps_all_outside_and_moves_the_lips_inside(edited, sentence):
+    _, before, words = sentence
+    after = edited.clip
+    assert_kept(before, after, edited)
+    assert [w.text for w in edited.words] == ["bin", "blue", "by", "f", "seven", "soon"]
+    assert edited.words[:4] == list(words[:4])
+    (s0, s1), fps = edited.spans[0], float(after.fps)
+    assert s0 <= edited.words[4].start + 0.1
+    assert edited.words[5].end <= s1 + 0.1
+    first, last = round(s0 * fps), round(s1 * fps)
+    steps = metrics.picture_steps(after.frames)
+    own = metrics.picture_steps(before.frames)
+    assert metrics.share_above(steps[[first - 1, last - 1]], own, percentile=99) == 0
+    assert (steps[first : last - 1] > 0.1).all()  # no frame stands still
+
+
+def test_new_lips_are_nearer_to_a_true_recording_than_the_old_ones(edited, sentence, recording):
+    truth = landmarks.track(read(data.path("grid-s1/bbbf7s.mpg"))).points
+    first = round(edited.words[4].start * 25) - round(recording.words[4].start * 25)
+    frames = slice(round(recording.words[4].start * 25), round(recording.words[5].end * 25))
+
+    def lips(points, shift):
+        fixed = landmarks.head_fixed(points)[:, landmarks.LIPS, :2]
+        shared = slice(round(recording.words[0].start * 25), round(recording.words[3].end * 25))
+        return fixed[frames.start + shift : frames.stop + shift] - fixed[shared].mean(0)
+
+    ours = metrics.lip_error(lips(landmarks.track(edited.clip).points, first), lips(truth, 0))
+    old = metrics.lip_error(lips(landmarks.track(sentence[1]).points, first), lips(truth, 0))
+    assert ours < 0.75 * old
+
+
+EDITS = {
+    "insert": "bin blue by f now six now",
+    "delete": "bin blue by six now",
+    "at the start": "now blue by f six now",
+    "at the end": "bin blue by f six blue",
+    "two at once": "now blue by f six blue",
+    "deleted at the start": "blue by f six now",
+}
+
+
+@pytest.mark.parametrize("text", EDITS.values(), ids=EDITS.keys())
+def test_every_kind_of_edit_uses_the_footage_and_keeps_the_rest(editor, sentence, text):
+    _, before, words = sentence
+    out = editor(before, words, text)
+    after = out.clip
+    assert_kept(before, after, out)
+    assert [w.text for w in out.words] == text.split()
+    assert after.frames.shape[1:] == before.frames.shape[1:]
+    assert abs(len(after.audio) - len(after.frames) * before.audio_rate / 25) <= 1
+    assert out.notes
+
+
+@pytest.mark.parametrize("lips", ["ridge", "retrieval"])
+def test_other_lips(sentence, recording, lips):
+    _, before, words = sentence
+    out = TextEditPipeline.from_pretrained(lips=lips)(before, words, "bin blue by f seven soon", speech=recording)
+    assert_kept(before, out.clip, out)
+
+
+def test_a_file_is_edited_as_the_clip_is_and_says_what_was_done(editor, edited, sentence, recording, tmp_path):
+    path, _, words = sentence
+    out = editor(Video(path), words, "bin blue by f seven soon", speech=recording)
+    assert out.clip is None
+    saved = out.save(tmp_path / "edited.mkv", exact=True, badge=False)
+    again = read(saved)
+    first, last = (round(t * 25) for t in out.spans[0])
+    assert len(again.frames) == len(edited.clip.frames)
+    same = again.frames[: first - 1].astype(int) - edited.clip.frames[: first - 1]
+    assert np.abs(same).mean() < 1  # planes are equal; the way to RGB depends on where a codec places chroma
+    report = provenance.verify(saved)
+    assert not report.problems
+    assert report.spans == pytest.approx(out.spans, abs=1e-3)
+    assert "seven" in (tmp_path / "edited.vtt").read_text()
+    marked = read(out.save(tmp_path / "badge.mp4"))
+    corner = np.abs(marked.frames[first:last].astype(int) - again.frames[first:last]).max((0, 3))
+    assert (corner > 60).any()
+
+
+def test_the_same_call_gives_the_same_video(editor, edited, sentence, recording):
+    out = editor(sentence[1], sentence[2], "bin blue by f seven soon", speech=recording)
+    np.testing.assert_array_equal(out.clip.frames, edited.clip.frames)
+    np.testing.assert_array_equal(out.clip.audio, edited.clip.audio)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(DataError, match="take one of default"):
+        TextEditPipeline.from_pretrained("nobody")
+    with pytest.raises(EditError, match="regressor"):
+        TextEditPipeline.from_pretrained(lips="magic")
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence(editor, sentence):
+    _, before, words = sentence
+    with pytest.raises(EditError, match="method"):
+        editor(before, words, "bin blue by f six soon", method="magic")
+    with pytest.raises(EditError, match="same words"):
+        editor(before, words, "bin blue by f six now")
+    with pytest.raises(SpeechError, match="no sound"):
+        editor(replace(before, audio=np.zeros((0, 1), np.float32)), words, "bin blue by f six now now")
+    with pytest.raises(EditError, match="split it"):
+        editor(before, words, "bin blue by f " + "six now " * 40)
+
+
+def test_a_hidden_face_is_refused_where_it_matters(editor, sentence, recording):
+    _, before, words = sentence
+    blank = before.frames.copy()
+    blank[30:40] = 90
+    with pytest.raises(FaceError, match="No face is seen at"):
+        editor(replace(before, frames=blank), words, "bin blue by f seven soon", speech=recording)
+    with pytest.raises(FaceError):
+        editor(replace(before, frames=np.full_like(blank, 90)), words, "bin blue by f seven soon", speech=recording)
+
+
+def test_words_far_from_their_sound_are_refused(editor, sentence):
+    _, before, words = sentence
+    late = [Word(w.text, w.start + 60, w.end + 60) for w in words]
+    with pytest.raises((EditError, SpeechError)):
+        editor(before, late, "bin blue by f six soon")
