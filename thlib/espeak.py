@@ -34,7 +34,10 @@ def ask(text: str, *, voice: str, speed: int, pitch: int) -> dict[str, Any]:
     Returns samples (int16 (S,)), rate (Hz) and events, a list of (word's position in `text` from 0 or None for a phone,
     phone in IPA, sample at which it starts). SpeechError if the voice is unknown or the worker fails twice.
     """
-    return _worker(os.getpid()).ask({"text": text, "voice": voice, "speed": speed, "pitch": pitch})
+    answer = _worker(os.getpid()).ask({"text": text, "voice": voice, "speed": speed, "pitch": pitch})
+    if "error" in answer:
+        raise SpeechError(answer["error"])
+    return answer
 
 
 @cache
@@ -44,29 +47,18 @@ def _worker(_pid: int) -> _Worker:
 
 
 class _Worker:
-    """The worker process, started at the first request, kept, restarted if it died, ended with this process."""
+    """The worker process: started at the first request, kept, started again if it died, ended with this process."""
 
     def __init__(self) -> None:
         self.lock, self.process = threading.Lock(), None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
-            try:
-                answer = self._exchange(request)
-            except (OSError, ValueError):
-                answer = self._again(request)  # it was killed: once more with a new one
-        if "error" in answer:
-            raise SpeechError(answer["error"])
-        return answer
-
-    def _again(self, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._exchange(request)
-        except (OSError, ValueError) as problem:
-            raise SpeechError(
-                f"espeak-ng stopped while it spoke {request['text'][:60]!r}: "
-                "try a shorter text, or reinstall the package espeakng-loader"
-            ) from problem
+            for _ in range(2):
+                with suppress(OSError, ValueError):  # the worker died: once more with a new one
+                    return self._exchange(request)
+        said = request["text"][:60]
+        raise SpeechError(f"espeak-ng died twice over {said!r}: try a shorter text, or reinstall espeakng-loader")
 
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         if self.process is None:
