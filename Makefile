@@ -47,7 +47,7 @@ test: setup
 	@$(BIN)/python -m pytest
 
 bench: setup
-	@$(BIN)/python -m pytest tests/benchmarks -s
+	@$(BIN)/python -m pytest tests/benchmarks -s -o python_files='bench_*.py'
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache .benchmarks

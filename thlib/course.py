@@ -77,7 +77,8 @@ def start(profile: str, seed: int, device: str) -> Run:
     versions = {"thlib": thlib.__version__, "python": platform.python_version()}
     versions |= {"torch": torch.__version__, "numpy": np.__version__}
     found = [name for name in data.names() if (places := data.status(name)) and "absent" not in places.values()]
-    weights = [file.name for file in (Path(__file__).parent / "weights").glob("*.safetensors")]
+    folder = Path(__file__).parent / "weights"
+    weights = [str(file.parent.relative_to(folder)) for file in folder.rglob("*.safetensors")]
     lines = [f"{profile} · seed {seed} · {chosen} ({name})", " · ".join(f"{k} {v}" for k, v in versions.items())]
     lines += [f"data: {', '.join(found) or 'none'}", f"weights: {', '.join(sorted(weights)) or 'none'}"]
     row = {"profile": profile, "seed": seed, "device": chosen, "device_name": name, "versions": versions}

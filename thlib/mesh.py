@@ -8,6 +8,8 @@ Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landm
 # N detections  A anchors (896)
 from __future__ import annotations
 
+import os
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,9 +217,20 @@ def _region(box: np.ndarray, along: np.ndarray) -> Region:
     return Region((x0 + x1) / 2, (y0 + y1) / 2, side, float(angle))
 
 
+_ALONE = threading.Lock()
+
+
 def _network(content: bytes) -> Interpreter:
-    network = Interpreter(model_content=content, num_threads=1)
-    network.allocate_tensors()
+    with _ALONE:  # the runtime announces its delegate on the process's own stderr, where nobody needs it
+        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            network = Interpreter(model_content=content, num_threads=1)
+            network.allocate_tensors()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(nowhere)
     return network
 
 

@@ -44,9 +44,10 @@ def player(clip: Clip, alt: str, *, width: int = 480) -> View:
     with tempfile.TemporaryDirectory() as folder:
         content = write(Path(folder) / "clip.mp4", clip).read_bytes()
     source = f'<source src="data:video/mp4;base64,{_base64(content)}" type="video/mp4">'
-    label = html.escape(alt, quote=True)
-    tag = f'<video controls loop playsinline width="{width}" aria-label="{label}" title="{label}">{source}</video>'
-    return View(tag, sheet(clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)], columns=6), alt)
+    label, poster = html.escape(alt, quote=True), _base64(_png(clip.frames[len(clip.frames) // 2]))
+    look = f'width="{width}" poster="data:image/png;base64,{poster}" aria-label="{label}" title="{label}"'
+    still = sheet(clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)], columns=6)
+    return View(f"<video controls loop playsinline {look}>{source}</video>", still, alt)
 
 
 def picture(image: np.ndarray, alt: str) -> View:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ class TextEditPipeline:
         """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
         folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
         if not folder.is_dir():
-            known = ", ".join(sorted(p.name for p in WEIGHTS.iterdir()))
+            known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
             raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
         nets = {p.name: LipNet.from_pretrained(p).float().eval() for p in sorted(folder.iterdir()) if p.is_dir()}
         return cls(nets, lips=lips, weights=sorted(folder.rglob("*.safetensors")))
@@ -153,7 +154,9 @@ class TextEditPipeline:
         """
         if method != "classic":
             raise EditError(f"The method {method!r} is unknown; take 'classic'.")
-        sound, fps, total = _sound_of(source), source.fps, _length(source)
+        fps, total = source.fps, _length(source)
+        _check_words(words, float(total / fps))
+        sound = _sound_of(source)
         found = patches(sound, words, diff(words, edited_text), speech=speech)
         _check_length(found)
         heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
@@ -249,6 +252,15 @@ def _sound_of(source: Clip | Video) -> Clip:
 
 def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
     return Clip(np.zeros((n, 1, 1, 3), np.uint8), like.fps, audio, like.audio_rate)
+
+
+def _check_words(words: Sequence[Word], seconds: float) -> None:
+    for before, word in pairwise([Word("", 0.0, 0.0), *words]):
+        if not before.start <= word.start <= word.end <= seconds + 0.1:
+            where = f"{word.text!r} lies at {word.start:.2f}-{word.end:.2f} s of {seconds:.2f} s"
+            raise EditError(
+                f"{where}, or before the word ahead of it; give words in order, with the times of this video."
+            )
 
 
 def _check_length(found: Sequence[Patch]) -> None:
