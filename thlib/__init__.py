@@ -4,7 +4,19 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("clip", "course", "data", "editing", "errors", "landmarks", "metrics", "provenance", "show", "speech", "warp")
+_MODULES = (
+    "clip",
+    "course",
+    "data",
+    "editing",
+    "errors",
+    "landmarks",
+    "metrics",
+    "provenance",
+    "show",
+    "speech",
+    "warp",
+)
 
 
 def __getattr__(name: str):
