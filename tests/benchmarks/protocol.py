@@ -191,21 +191,26 @@ def of_motion(case: Case, model) -> dict[str, float]:
 
 
 def held(case: Case) -> dict[str, Callable[[], np.ndarray]]:
-    """The adversaries as pictures: jump cut, cross-fade, hold, mute; each makes frames uint8 (N, H, W, 3)."""
+    """The adversaries as pictures, each a function that makes frames uint8 (N, H, W, 3).
+
+    Jump cut: the frame before for half the time, then the one after. Old lips (where words change): the frames that
+    stood there, run on. Cross-fade: from border to border. Hold: the frame before. Mute: the most closed mouth.
+    """
     w = case.window
-    frames, n = w.clip.frames, w.n
-    removed = np.arange(w.left + 1, w.right)
+    frames, n, last = w.clip.frames, w.n, len(w.clip.frames) - 1
+    right = min(w.right, last)
     share = ((np.arange(n) + 1) / (n + 1)).reshape(-1, 1, 1, 1)
     stays = np.flatnonzero(w.footage.visible)
     closed = stays[mouth_opening(w.track.points[stays]).argmin()]
-    return {
-        "jump cut": lambda: frames[removed[np.minimum(np.arange(n), len(removed) - 1)]],
-        "cross-fade": lambda: np.rint(
-            frames[w.left] * (1 - share) + frames[min(w.right, len(frames) - 1)] * share
-        ).astype(np.uint8),
-        "hold": lambda: frames[np.full(n, w.left)],
-        "mute": lambda: frames[np.full(n, closed)],
+    picked = {
+        "jump cut": np.where(np.arange(n) < n / 2, w.left, right),
+        "hold": np.full(n, w.left),
+        "mute": np.full(n, closed),
     }
+    if case.said:
+        picked["old lips"] = np.minimum(w.left + 1 + np.arange(n), last)
+    faded = {"cross-fade": lambda: np.rint(frames[w.left] * (1 - share) + frames[right] * share).astype(np.uint8)}
+    return {name: (lambda index=index: frames[index]) for name, index in picked.items()} | faded
 
 
 def faded_points(case: Case) -> np.ndarray:
