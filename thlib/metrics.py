@@ -98,8 +98,9 @@ class LipReader:
 
 
 def psnr(result: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures of any equal shape. Trap: a blur scores well."""
-    return float(peak_signal_noise_ratio(truth, result, data_range=255))
+    """Peak signal-to-noise ratio in dB of uint8 pictures of one shape; 100 for equal ones. Trap: a blur scores well."""
+    same = np.array_equal(result, truth)
+    return 100.0 if same else float(peak_signal_noise_ratio(truth, result, data_range=255))
 
 
 def ssim(result: np.ndarray, truth: np.ndarray) -> float:
