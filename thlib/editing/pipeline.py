@@ -33,6 +33,7 @@ from thlib.speech import Speech, log_mel
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
 CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
+SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 LONGEST = 12.0  # seconds of new video an edit may have
 
 
@@ -171,7 +172,7 @@ class TextEditPipeline:
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             moved += patch.n_frames - (patch.k1 - patch.k0)
         details = {"seed": seed, "method": f"{method}, lips by {self.lips}", "weights": self.weights}
-        notes = tuple(" ".join(patch.notes) or f"new words from the {patch.source}" for patch in found)
+        notes = tuple(" ".join(patch.notes) or SOURCES[patch.source] for patch in found)
         return Edit(source, pieces, retime(words, found), spans, notes, details)
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
