@@ -16,7 +16,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import soundfile
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -48,6 +50,17 @@ def player(clip: Clip, alt: str, *, width: int = 480) -> View:
     look = f'width="{width}" poster="data:image/png;base64,{poster}" aria-label="{label}" title="{label}"'
     still = sheet(clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)], columns=6)
     return View(f"<video controls loop playsinline {look}>{source}</video>", still, alt)
+
+
+def sound(audio: np.ndarray, alt: str, *, rate: int = 16000, words: Sequence[Word] = ()) -> View:
+    """Mono sound (S,) with a player under its waveform, on which `words` stand where they are spoken."""
+    drawn = Figure(figsize=(7, 1.6), dpi=100, layout="constrained")
+    _wave(drawn.subplots(), audio, rate, words)
+    content, still = io.BytesIO(), _pixels(drawn)
+    soundfile.write(content, audio, rate, format="WAV")
+    source = f'<source src="data:audio/wav;base64,{_base64(content.getvalue())}" type="audio/wav">'
+    tag = f'<br><audio controls aria-label="{html.escape(alt, quote=True)}">{source}</audio>'
+    return View(picture(still, alt).html + tag, still, alt)
 
 
 def picture(image: np.ndarray, alt: str) -> View:
@@ -94,11 +107,8 @@ def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Seq
     height = clip.size[0]
     figure = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
     axes = figure.subplots(1 + len(controls), sharex=True)
-    axes[0].plot(np.arange(len(clip.audio)) / clip.audio_rate, clip.audio.mean(1), color=GREY, linewidth=0.5)
+    _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)
     axes[0].set_ylabel("sound", fontsize=7)
-    for word in words:
-        axes[0].axvline(word.start, color=BLUE, linewidth=0.5)
-        axes[0].text(word.start, axes[0].get_ylim()[1], word.text, fontsize=7, color=BLUE, va="bottom")
     middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
     for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
         axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
@@ -110,6 +120,15 @@ def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Seq
     axes[-1].set_xlabel("seconds", fontsize=7)
     panel = _pixels(figure)[:height]
     return panel, axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
+
+
+def _wave(axis: Axes, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:
+    axis.plot(np.arange(len(audio)) / rate, audio, color=GREY, linewidth=0.5)
+    for word in words:
+        axis.axvline(word.start, color=BLUE, linewidth=0.5)
+        axis.text(word.start, axis.get_ylim()[1], f" {word.text}", fontsize=7, color=BLUE, va="bottom")
+    axis.set_xlabel("seconds", fontsize=7)
+    axis.tick_params(labelsize=6)
 
 
 def _pixels(drawn: Figure) -> np.ndarray:
