@@ -216,7 +216,7 @@ def test_a_grid_sentence_is_edited(thlib, mirror, tmp_path):
 
 
 def test_the_family_of_errors_ends_with_code_2(thlib, monkeypatch):
-    def fail():
+    def fail(**_):
         raise ThlibError("what was given,\n what is needed")
 
     monkeypatch.setattr(cli, "app", fail)

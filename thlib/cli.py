@@ -6,7 +6,9 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -40,10 +42,13 @@ Folder = Annotated[Path, typer.Option(help="folder of the notebooks")]
 def main() -> None:
     """Run the command line: exit code 0, 1 where a check failed, 2 for what the user can mend."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False) or 0)
+    except typer.TyperException as error:  # how it was called
+        told = f"{error.format_message().rstrip('.')}; see --help" if error.format_message() else ""
     except (ThlibError, OSError) as error:
-        sys.stderr.write(f"thlib: {' '.join(str(error).split())}\n")
-        raise SystemExit(2) from None
+        told = str(error)
+    sys.stderr.write(told and f"thlib: {' '.join(told.split())}\n")
+    raise SystemExit(2)
 
 
 @app.command()
@@ -68,14 +73,18 @@ def edit(
     """
     if text and (replace or insert or delete):
         raise EditError("--text was given together with single edits: give the whole edited text, or edits of words")
-    if out.suffix.lower() != ".mp4" or out.resolve() == video.resolve():
-        raise MediaError(f"the result cannot be written as {out}: name another file, ending in .mp4")
-    with tqdm(total=4, desc="reading the words", bar_format="{desc:<24}{bar}{elapsed}") as bar:
+    if sound_text and not sound:
+        raise EditError("--sound-text was given without --sound: give the recording that says it, or leave both out")
+    _check_out(out, [file for file in (video, transcript, text, sound) if file])
+    shown = {"desc": "reading the words", "bar_format": "{desc:<24}{bar}{elapsed}", "disable": None}  # None: a terminal
+    with tqdm(total=4, **shown) as bar, warnings.catch_warnings(record=True) as doubts:
         from thlib.clip import Video
         from thlib.editing import TextEditPipeline
         from thlib.editing.script import apply
 
         source = Video(video)
+        if source.missing:
+            raise MediaError(f"{video} is cut off, {source.missing} of its frames are missing: give the whole file")
         words = _words(source, transcript)
         edited = _text(text) if text else apply(words, replace=replace, insert=insert, delete=delete)
         _step(bar, "listening to the sound" if sound else "editing")
@@ -85,10 +94,11 @@ def edit(
         _step(bar, "writing")
         result.save(out, exact=exact, badge=badge)
         _step(bar, "done")
-    for note in (*source.notes, *result.notes):
+    for note in (*source.notes, *(doubt.message for doubt in doubts), *result.notes):
         typer.echo(note)
     spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in result.spans)
     typer.echo(f"{out}: generated {spans}; the rest is the recording")
+    typer.echo("with " + " and ".join(str(beside) for beside in _beside(out)))
 
 
 @app.command()
@@ -203,6 +213,24 @@ def _tool(name: str) -> ModuleType:
 def _step(bar: tqdm, text: str) -> None:
     bar.update()
     bar.set_description_str(text)
+
+
+def _beside(out: Path) -> list[Path]:
+    return [out.with_suffix(".vtt"), out.with_suffix(".provenance.json")]
+
+
+def _check_out(out: Path, given: Sequence[Path]) -> None:
+    """Before hours of work: that `out` and what lies beside it can be written, and replace nothing that was given."""
+    ours = [out, *_beside(out)] if out.suffix.lower() == ".mp4" else []
+    if not ours or {file.resolve() for file in ours} & {file.resolve() for file in given}:
+        raise MediaError(f"the result cannot be written as {out}: name another file, ending in .mp4")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            folders = [str(file) for file in ours if file.is_dir()]
+    except OSError as error:
+        raise MediaError(f"no file can be written into {out.parent}/ ({error.strerror}): name another folder") from error
+    if folders:
+        raise MediaError(f"{folders[0]} is a folder: name another file to write, ending in .mp4")
 
 
 def _text(path: Path) -> str:

@@ -50,7 +50,7 @@ class Footage:
         inside = np.zeros(len(mel), bool)
         for word in words:
             inside |= (middles >= word.start) & (middles < word.end)
-        spoken = track.visible & (inside if inside.any() else True)
+        spoken = track.visible & inside if (track.visible & inside).any() else track.visible
         fixed = Head.fit(track.points, shape=shape).fix(track.points)
         return cls(name, tuple(words), mel, fixed, shape, track.visible, spoken)
 

@@ -90,7 +90,8 @@ class Source:
     """A media file on a constant frame grid: decodes one frame and reads every packet's time stamp when made.
 
     path; fps (Fraction); size (H, W) as shown, rotation done; n_frames; duration in seconds; audio_rate; channels
-    (0: silent, then audio_rate is 16000); metadata (the container's tags); notes: sentences on its timeline.
+    (0: silent, then audio_rate is 16000); metadata (the container's tags); notes: sentences on its timeline; missing:
+    frames that a file which was cut off should hold and doesn't.
     MediaError for what is no video, and for one of more pixels or seconds than `max_pixels`, `max_seconds`.
     """
 
@@ -99,7 +100,8 @@ class Source:
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
             self._check_limits(stream, (container.duration or 0) / av.time_base, limits)
-            times, length = _times(container, stream)
+            times, length, found = _times(container, stream)
+            self.missing = max(0, stream.frames - found)
             if not len(times):
                 raise MediaError(f"{path} holds no frames with time stamps; give a video with at least one frame.")
             self.fps, self._start = _nominal_rate(stream, times), int(times[0]) * stream.time_base
@@ -196,8 +198,9 @@ class Source:
             what = f"{len(slots)} frames in {self.duration:.2f} s"
             done = f"resampled to {self.fps} frames/s, {repeated} repeated, {dropped} dropped"
             yield f"The frame rate varies ({what}): {done}."
-        if stream.frames > self.n_frames:
-            yield f"The file was cut off: {len(slots)} of its {stream.frames} frames are there."
+        if self.missing:
+            whole = stream.frames
+            yield f"The file was cut off: {whole - self.missing} of its {whole} frames are there."
         if (stream.sample_aspect_ratio or 1) != 1:
             yield f"Its pixels are not square (aspect {stream.sample_aspect_ratio}); they are used as they are."
         length = (sound.start_time or 0) + sound.duration if sound and sound.duration else 0
@@ -257,12 +260,14 @@ def _seek(container: av.container.InputContainer, stream: av.stream.Stream, seco
         container.seek(round(seconds / stream.time_base), stream=stream)
 
 
-def _times(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, int]:
-    """Sorted time stamps and the length of the last frame in units of time base: 16 bytes a frame, not kept."""
-    packets = (p for p in _packets(container, stream) if p.size and p.pts is not None and not p.is_discard)
-    marks = np.fromiter(((p.pts, p.duration or 0) for p in packets), np.dtype((np.int64, 2)))
-    marks = marks[marks[:, 0].argsort()]
-    return marks[:, 0], int(marks[-1, 1]) if len(marks) else 0
+def _times(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, int, int]:
+    """Sorted time stamps and the last frame's length in units of time base, and the packets: 24 bytes each, not kept."""
+    packets = (p for p in _packets(container, stream) if p.size)
+    marks = ((p.pts or 0, p.duration or 0, p.pts is None or p.is_discard) for p in packets)
+    marks = np.fromiter(marks, np.dtype((np.int64, 3)))
+    shown = marks[marks[:, 2] == 0]
+    shown = shown[shown[:, 0].argsort()]
+    return shown[:, 0], int(shown[-1, 1]) if len(shown) else 0, len(marks)
 
 
 def _nominal_rate(stream: av.VideoStream, times: np.ndarray) -> Fraction:
@@ -292,7 +297,7 @@ class Sink:
         if path.is_dir() or not path.parent.is_dir():
             raise MediaError(f"{path} cannot be written; give a file name in a folder that exists.")
         codec, pixels = _video_format(picture, exact)
-        self._path, self._part = path, path.with_name(f"{path.name}.partial-{os.getpid()}")
+        self._path, self._part = path, path.with_name(f"{path.name}.{os.getpid()}.partial")
         self.fps, self._picture, (self.rate, channels) = fps, replace(picture, pixels=pixels), sound
         self._count, self._samples = 0, 0
         flags = {} if end == ".mkv" else {"movflags": "+faststart+use_metadata_tags"}

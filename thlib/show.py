@@ -79,7 +79,7 @@ def sheet(frames: Sequence[np.ndarray], *, columns: int = 8, titles: Sequence[st
     """Contact sheet uint8 of pictures of one size, row by row, each with its title in the corner."""
     frames = [frame.copy() for frame in frames]
     for frame, title in zip(frames, titles):
-        size = frame.shape[0] / 500
+        size = max(0.4, frame.shape[0] / 500)
         for colour, thick in ((0, 3), (255, 1)):
             where = (6, frame.shape[0] - 8)
             cv2.putText(frame, title, where, cv2.FONT_HERSHEY_SIMPLEX, size, (colour,) * 3, thick, cv2.LINE_AA)

@@ -28,7 +28,7 @@ RATE = 16_000  # Hz, of every sound in this file
 MEL_BANDS, MEL_WINDOW = 80, 1024  # a Hann window of 64 ms: at 25 frames/s nothing falls between two rows
 PAD = 0.2  # s of silence that the aligner gets at both ends
 NATS = 1024 * math.log(1.0001)  # pocketsphinx counts likelihood in these
-REFUSE, DOUBT = -2.65, -23.0  # nats a frame, nats a root of frames: calibrated on the train split of grid-s1
+REFUSE, DOUBT = 15.3, -23.0  # nats a root of a frame, calibrated on the train split of grid-s1
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
 # The nearest ARPAbet phone of each sound that espeak-ng's European voices make.
 _TABLE = """ɑ=AA ɒ=AA æ=AE a=AE ɐ=AH ə=AH ʌ=AH ɔ=AO aʊ=AW aɪ=AY b=B tʃ=CH d=D ð=DH ɛ=EH e=EH ɚ=ER ɜ=ER ø=ER œ=ER eɪ=EY
@@ -88,16 +88,17 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
     dictionary lacks is spelt by espeak-ng. SpeechError if there are no words or no sound, or if the sound does not say
     the words; DoubtfulWord warns of a single place where they differ.
     """
-    words, sound = [word for _, word in _tokens(transcript) if word], _mono16k(audio, rate)
+    words = [word for _, word in _tokens(transcript) if word]
     if not words:
         raise SpeechError(f"the transcript {transcript[:60]!r} has no words: write down what is said")
-    if not sound.size or np.abs(sound).max() < 1e-4:
-        raise SpeechError(f"the sound ({len(sound) / RATE:.2f} s) is silent: give one that says the {len(words)} words")
+    if not np.abs(audio).max(initial=0) > 1e-4:
+        raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
+    sound = _mono16k(audio, rate)
     path = _decode(sound, words)
-    if not path or np.mean([part.gain / part.frames for part in path if part.word]) < REFUSE:
+    if not path or math.hypot(*(min(part.score, 0) for part in path)) > REFUSE * math.sqrt(len(words) + 1):
         raise SpeechError(f"the sound does not say {transcript[:60]!r}: check that the two belong together")
     for part in path:
-        if part.gain / math.sqrt(part.frames) < DOUBT:
+        if part.score < DOUBT:
             what = f"hardly says {part.word!r}" if part.word else "has no word"
             at = f"{part.phones[0].start:.2f} s"
             warnings.warn(f"the sound at {at} {what}: check the transcript there", DoubtfulWord, stacklevel=2)
@@ -216,8 +217,8 @@ def _mono16k(audio: np.ndarray, rate: int) -> np.ndarray:
     """Sound (S,) or (S, C) at `rate` as float32 (S,) at 16 kHz."""
     import librosa
 
-    mono = audio.reshape(len(audio), -1).mean(1, dtype=np.float32)
-    return librosa.resample(mono, orig_sr=rate, target_sr=RATE)
+    mono = audio if audio.ndim == 1 else audio.mean(1)
+    return librosa.resample(mono.astype(np.float32), orig_sr=rate, target_sr=RATE)
 
 
 @cache
@@ -243,27 +244,25 @@ def _spellings(word: str) -> list[str]:
 
 
 class _Part(NamedTuple):
-    """A word, or "" for a pause, on the best path: phones, frames of 10 ms, nats by which it beats free phones."""
+    """A word, or "" for a pause, on the best path, with its phones and how well they fit (0: as any other phones)."""
 
     word: str
     phones: list[Phone]
-    frames: int
-    gain: float
+    score: float
 
 
 def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
     """The best path of the sound through the words and pauses between them; [] if there is none.
 
-    A part's gain is its goodness of pronunciation (Witt & Young 2000): the log likelihood of its phones over that of
-    a loop of free phones in the same frames.
+    A score is the goodness of pronunciation (Witt & Young 2000): the log likelihood of the phones over that of a loop
+    of free phones in the same frames, here divided by the root of their number.
     """
     names = {word: f"w{i}" for i, word in enumerate(words)}
     decoder, pcm = _decoder({name: _spellings(word) for word, name in names.items()}), _pcm(sound)
     loop, end, path, left = _loop(decoder, pcm), len(sound) / RATE, [], list(words)
-    said = [(2 * i + 1, 2 * i + 2, 1.0, names[word]) for i, word in enumerate(words)]
-    pauses = [(2 * i, 2 * i + 1, 0.005, "pause") for i in range(len(words) + 1)]
-    joins = [(2 * i, 2 * i + 1, 1.0) for i in range(1, len(words))]  # the padding is a pause in any case
-    decoder.add_fsg("text", decoder.create_fsg("text", 0, 2 * len(words) + 1, said + pauses + joins))
+    steps = [(i, i + 1, 1.0, names[word]) for i, word in enumerate(words)]
+    pauses = [(i, i, 0.005, "pause") for i in range(len(words) + 1)]
+    decoder.add_fsg("text", decoder.create_fsg("text", 0, len(words), steps + pauses))
     try:
         _listen(decoder, pcm, "text")
         decoder.set_alignment()  # the words found, once more, down to their phones
@@ -275,7 +274,7 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
         spans = [(phone.name, phone.start, phone.start + phone.duration) for phone in part]
         times = [(name, *(min(max(frame / 100 - PAD, 0.0), end) for frame in frames)) for name, *frames in spans]
         gain = part.score * NATS - loop[part.start : part.start + part.duration].sum()
-        path.append(_Part(word, [Phone(*time) for time in times], part.duration, gain))
+        path.append(_Part(word, [Phone(*time) for time in times], gain / math.sqrt(part.duration)))
     return [] if left else path
 
 
@@ -288,8 +287,10 @@ def _decoder(spellings: dict[str, list[str]]) -> Any:
         "compallsen": True,
         "allphone_ci": True,
         "fsgusefiller": False,
+        "bestpath": False,
         "beam": 1e-100,
         "pbeam": 1e-100,
+        "wbeam": 1e-100,
         "topn": 2,
     }
     decoder = Decoder(hmm=f"{get_model_path()}/en-us/en-us", dict=None, lm=None, loglevel="FATAL", **search)

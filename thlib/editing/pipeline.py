@@ -35,6 +35,7 @@ CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 LONGEST = 12.0  # seconds of new video an edit may have
+FASTEST = 10  # words a second that nobody exceeds
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,10 @@ class TextEditPipeline:
             raise EditError(f"The method {method!r} is unknown; take 'classic'.")
         fps, total = source.fps, _length(source)
         _check_words(words, float(total / fps))
-        sound = _sound_of(source)
-        found = patches(sound, words, diff(words, edited_text), speech=speech)
+        spans, sound = diff(words, edited_text), _sound_of(source)
+        if (most := max(len(span.new) for span in spans)) > FASTEST * LONGEST:
+            raise EditError(f"One edit has {most} new words; it may last {LONGEST:.0f} s: split it into shorter ones.")
+        found = patches(sound, words, spans, speech=speech)
         _check_length(found)
         heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound = splice_clip(sound, heard)

@@ -63,7 +63,7 @@ def patches(
     a margin in which only the face changes is the caller's. Spans whose patches would be less than 0.2 s apart share
     one. Raises SpeechError for a silent clip, EditError for words that a recording lacks.
     """
-    if clip.silent:
+    if clip.silent or np.abs(clip.audio).max() < 1e-4:
         raise SpeechError("The video has no sound, so its words cannot change: take a video with sound.")
     told = [span for span in spans if span.new]
     given = list(speech) if isinstance(speech, Sequence) else [speech] * len(told)
