@@ -228,7 +228,7 @@ def _check_out(out: Path, given: Sequence[Path]) -> None:
         with tempfile.TemporaryFile(dir=out.parent):
             folders = [str(file) for file in ours if file.is_dir()]
     except OSError as error:
-        raise MediaError(f"no file can be written into {out.parent}/ ({error.strerror}): name another folder") from error
+        raise MediaError(f"{out.parent}/ takes no new file ({error.strerror}): name another folder") from error
     if folders:
         raise MediaError(f"{folders[0]} is a folder: name another file to write, ending in .mp4")
 

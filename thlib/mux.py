@@ -261,7 +261,7 @@ def _seek(container: av.container.InputContainer, stream: av.stream.Stream, seco
 
 
 def _times(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, int, int]:
-    """Sorted time stamps and the last frame's length in units of time base, and the packets: 24 bytes each, not kept."""
+    """Sorted time stamps and the last frame's length in units of time base; how many packets there are."""
     packets = (p for p in _packets(container, stream) if p.size)
     marks = ((p.pts or 0, p.duration or 0, p.pts is None or p.is_discard) for p in packets)
     marks = np.fromiter(marks, np.dtype((np.int64, 3)))
