@@ -90,21 +90,26 @@ def sheet(frames: Sequence[np.ndarray], *, columns: int = 8, titles: Sequence[st
 def running(
     clip: Clip, track: FaceTrack, *, words: Sequence[Word] = (), controls: Sequence[str] = ("jawOpen", "mouthPucker")
 ) -> Clip:
-    """A clip of the face with its landmarks beside the waveform and control curves, a cursor running through them."""
-    height, width = clip.size
-    panel, (x0, x1) = _panel(clip, track, words, controls=controls)
+    """A clip of the face with its landmarks beside the waveform and control curves, a cursor running through them.
+
+    A clip of less than 240 rows is enlarged by whole pixels, so that the curves can be read.
+    """
+    times = -(-240 // clip.size[0])
+    height, width = (side * times for side in clip.size)
+    panel, (x0, x1) = _panel(clip, track, words, controls=controls, height=height)
     frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)
-    for k, (frame, points) in enumerate(zip(clip.frames, track.points)):
-        frames[k, :, :width] = draw(points, clip.size, over=frame) if track.visible[k] else frame
+    for k, frame in enumerate(clip.frames):
+        large = frame.repeat(times, 0).repeat(times, 1)
+        seen = track.visible[k]
+        frames[k, :, :width] = draw(track.points[k] * times, (height, width), over=large) if seen else large
         frames[k, :, width:] = panel
         x = width + round(x0 + (x1 - x0) * (k + 0.5) / len(frames))
         frames[k, :, x - 1 : x + 1] = (213, 94, 0)
     return Clip(frames, clip.fps, clip.audio, clip.audio_rate)
 
 
-def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Sequence[str]):
-    """Waveform and curves as a picture of the clip's height, and the columns at which they begin and end."""
-    height = clip.size[0]
+def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Sequence[str], height: int):
+    """Waveform and curves as a picture of `height` rows, and the columns at which they begin and end."""
     figure = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
     axes = figure.subplots(1 + len(controls), sharex=True)
     _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)

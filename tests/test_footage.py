@@ -1,0 +1,44 @@
+"""Footage to learn from: what is loaded, what is left out, and what counts as spoken."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from thlib import data, footage
+from thlib.clip import Word
+from thlib.errors import FaceError
+from thlib.landmarks import LIPS, FaceTrack, neutral
+from thlib.speech import read_align
+
+
+def test_spoken_frames_lie_in_words_and_show_the_face():
+    points = np.repeat((neutral() * 50 + 100)[None], 50, 0).astype(np.float32)
+    visible = np.ones(50, bool)
+    visible[12] = False
+    track = FaceTrack(points, visible, (288, 360), Fraction(25))
+    mel = np.zeros((50, 80), np.float32)
+    f = footage.Footage.of("made", track, mel=mel, words=[Word("a", 0.4, 0.6), Word("b", 1.0, 1.2)])
+    assert np.flatnonzero(f.spoken).tolist() == [10, 11, 13, 14, 25, 26, 27, 28, 29]
+    silent = footage.Footage.of("made", track, mel=mel, words=[])
+    np.testing.assert_array_equal(silent.spoken, visible)
+    np.testing.assert_allclose(f.motion, 0, atol=1e-5)
+
+
+def test_a_real_clip_has_lips_that_move_with_its_words(mirror):
+    f = footage.load(data.path("grid-s1/bbbf6n.mpg"), read_align(data.path("grid-s1/bbbf6n.align")))
+    assert f.mel.shape == (75, 80)
+    moves = 100 * np.linalg.norm(f.motion[:, LIPS, :2], axis=-1).mean(1)
+    assert moves[f.spoken].mean() > 1
+    assert np.abs(f.motion[f.spoken].mean(0)).max() < 1e-5
+
+
+def test_a_clip_that_hardly_shows_a_face_is_refused(mirror):
+    with pytest.raises(FaceError, match="needed"):
+        footage.load(data.path("talking-clips/lp_s13_noface_detected.mp4"))
+
+
+def test_other_speakers_are_seven_and_none_of_them_is_s1(mirror):
+    names = {f.name for f in footage.grid("others")}
+    assert len(names) == 7
+    assert not names & {name.removesuffix(".mpg") for name in data.manifest("grid-s1").files}
