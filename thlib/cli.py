@@ -145,14 +145,16 @@ def fetch(names: list[str]) -> None:
         if "/" in name:
             typer.echo(sets.path(name))
             continue
-        for file in tqdm(sets.manifest(name).files or sets.fetch(name), desc=name):
+        for file in tqdm(sets.manifest(name).files or sets.fetch(name), desc=name, disable=None):
             sets.path(f"{name}/{file}")
 
 
 @data.command()
 def mirror(dest: Path, names: Names = None) -> None:
     """Fill a mirror folder, from which a class works offline with THLIB_MIRROR=<dest>."""
-    for name in tqdm(names or [name for name in sets.names() if sets.manifest(name).files], desc=str(dest)):
+    for name in tqdm(
+        names or [name for name in sets.names() if sets.manifest(name).files], desc=str(dest), disable=None
+    ):
         sets.mirror(dest, [name])
 
 

@@ -308,10 +308,12 @@ def _retrieve(url: str, target: Path, digest: str) -> Path:
 
 def _resume(target: Path, url: str, output: str, _pooch: object) -> None:
     """A downloader for pooch that goes on where `<target>.partial` ends, if the server can; else it starts again."""
-    if url.startswith("file:"):
-        shutil.copyfile(url2pathname(urlsplit(url).path), output)
-        return
+    os.unlink(output)  # pooch's empty placeholder, which a kill would leave behind
     half = target.with_name(f"{target.name}.partial")
+    if url.startswith("file:"):
+        shutil.copyfile(url2pathname(urlsplit(url).path), half)
+        os.replace(half, output)
+        return
     half.touch()
     start = half.stat().st_size
     headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
