@@ -23,7 +23,7 @@ def require(kind: str, available: bool, why: str):
 
 
 def pytest_addoption(parser):
-    """The profile of the notebooks, whether their baselines are written instead of compared, and benchmarks in short."""
+    """The notebooks' profile, whether baselines are written instead of compared, and benchmarks in short."""
     parser.addoption("--profile", default="smoke", choices=["smoke", "laptop", "gpu"], help="sizes of the notebooks")
     parser.addoption("--limit", type=int, default=1, help="benchmarks: take every n-th case")
     parser.addoption("--update-baselines", action="store_true", help="write tests/baselines/<profile>.json")
