@@ -28,7 +28,7 @@ RATE = 16_000  # Hz, of every sound in this file
 MEL_BANDS, MEL_WINDOW = 80, 1024  # a Hann window of 64 ms: at 25 frames/s nothing falls between two rows
 PAD = 0.2  # s of silence that the aligner gets at both ends
 NATS = 1024 * math.log(1.0001)  # pocketsphinx counts likelihood in these
-REFUSE, DOUBT = 15.3, -23.0  # nats a root of a frame, calibrated on the train split of grid-s1
+REFUSE, DOUBT = 15.5, -21.0  # nats a root of a frame, calibrated on the train split of grid-s1
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
 # The nearest ARPAbet phone of each sound that espeak-ng's European voices make.
 _TABLE = """ɑ=AA ɒ=AA æ=AE a=AE ɐ=AH ə=AH ʌ=AH ɔ=AO aʊ=AW aɪ=AY b=B tʃ=CH d=D ð=DH ɛ=EH e=EH ɚ=ER ɜ=ER ø=ER œ=ER eɪ=EY
@@ -282,18 +282,10 @@ def _decoder(spellings: dict[str, list[str]]) -> Any:
     """A pocketsphinx decoder that knows these words only. A new one each time: it holds the state of one utterance."""
     from pocketsphinx import Decoder, get_model_path
 
-    # compallsen puts all passes on one scale, where 0 is the frame's best state; two Gaussians a state are enough.
-    search = {
-        "compallsen": True,
-        "allphone_ci": True,
-        "fsgusefiller": False,
-        "bestpath": False,
-        "beam": 1e-100,
-        "pbeam": 1e-100,
-        "wbeam": 1e-100,
-        "topn": 2,
-    }
-    decoder = Decoder(hmm=f"{get_model_path()}/en-us/en-us", dict=None, lm=None, loglevel="FATAL", **search)
+    # compallsen: all passes on one scale, where 0 is the frame's best state. bestpath would add marks of one frame.
+    search = {"compallsen": True, "allphone_ci": True, "bestpath": False, "fsgusefiller": False, "topn": 2}
+    search |= dict.fromkeys(("beam", "pbeam", "wbeam"), 1e-100) | {"dict": None, "lm": None, "loglevel": "FATAL"}
+    decoder = Decoder(hmm=f"{get_model_path()}/en-us/en-us", **search)
     for name, variants in (spellings | {"pause": ["SIL"]}).items():
         for k, spelling in enumerate(variants):
             decoder.add_word(f"{name}({k + 1})" if k else name, spelling, False)
