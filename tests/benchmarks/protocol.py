@@ -13,13 +13,16 @@ from functools import cache
 from itertools import permutations
 
 import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from thlib import clip, data, metrics
+from thlib.editing.frames import render
 from thlib.editing.pipeline import TextEditPipeline, Window
 from thlib.footage import Footage, grid
 from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track, track_file
 
-SLOTS = {"digits": 4, "adverbs": 5}  # which word of a GRID sentence each reader reads
+SLOTS = {"colours": 1, "letters": 3, "digits": 4, "adverbs": 5}  # which word of a sentence each reader reads
+clips = cache(grid)
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,15 @@ class Case:
     """One edit with its truth: frames [left + 1, right) of `window` become `n`, which `truth` shows.
 
     truth  the clip with the real new frames, and where they lie in it: frames [at, at + n).
-    judged (N,) bool: which of the new frames count.   said  what each slot's word is, and its frames in the new ones.
+    said   by slot, the word and its frames among the new ones.   shared (T of the truth,) bool: unedited words.
     """
 
     name: str
     window: Window
     truth: Footage
     at: int
-    judged: np.ndarray
     said: dict[str, tuple[str, slice]]
-    shared: np.ndarray  # (T of the truth,) bool: frames of unedited words
+    shared: np.ndarray
 
 
 def frames_of(words: Sequence[clip.Word], fps: float) -> list[tuple[int, int]]:
@@ -46,13 +48,46 @@ def frames_of(words: Sequence[clip.Word], fps: float) -> list[tuple[int, int]]:
 
 @cache
 def readers() -> dict[str, metrics.LipReader]:
-    """Lip-readers of the digits and adverbs, fitted on the true lips of the train split."""
-    out, train = {}, grid("train")
+    """Lip-readers of each slot's words, fitted on the true lips of the train split."""
+    out = {}
     for name, slot in SLOTS.items():
-        spans = [(f, *frames_of(f.words, 25)[slot]) for f in train if len(f.words) == 6]
+        spans = [(f, *frames_of(f.words, 25)[slot]) for f in clips("train")]
         labels = [f.words[slot].text for f, *_ in spans]
         out[name] = metrics.LipReader().fit([f.motion[a:b, LIPS, :2] for f, a, b in spans], labels)
     return out
+
+
+@cache
+def by_duration() -> dict[str, LinearDiscriminantAnalysis]:
+    """Readers that know nothing of a word but its number of frames: that much belongs to the sound."""
+    out = {}
+    for name, slot in SLOTS.items():
+        spans = [frames_of(f.words, 25)[slot] for f in clips("train")]
+        labels = [f.words[slot].text for f in clips("train")]
+        out[name] = LinearDiscriminantAnalysis().fit([[b - a] for a, b in spans], labels)
+    return out
+
+
+def read_durations(case: Case) -> dict[str, float]:
+    """What `by_duration` reads of a case's words."""
+    of = {n: by_duration()[n].predict([[where.stop - where.start]])[0] for n, (_, where) in case.said.items()}
+    return {name: float(of[name] == word) for name, (word, _) in case.said.items()}
+
+
+def said_again(case: Case, others: Sequence[Footage]) -> np.ndarray | None:
+    """Lips (N, P, 2) of another true recording of GridEdit's two words, each word stretched to the truth's frames."""
+    want, at = [w.text for w in case.truth.words[4:]], frames_of(case.truth.words, 25)[4:]
+    again = next((f for f in others if f.name != case.truth.name and [w.text for w in f.words[4:]] == want), None)
+    if again is None:
+        return None
+    spans = frames_of(again.words, 25)
+    lips = again.fixed[:, LIPS, :2] - again.fixed[spans[0][0] : spans[3][1], LIPS, :2].mean(0)
+    out = []
+    for (a, b), (c, d) in zip(spans[4:], at):
+        places = np.linspace(a, b - 1, d - c)
+        low = np.minimum(places.astype(int), len(lips) - 2)
+        out.append(lips[low] + (places - low)[:, None, None] * (lips[low + 1] - lips[low]))
+    return np.concatenate(out)[: case.window.n]
 
 
 def grid_pairs(split: str = "test") -> list[tuple[str, str]]:
@@ -77,10 +112,16 @@ def grid_edit(a: Footage, b: Footage) -> Case:
     pictures, found = grid_clip(a.name)
     mel = np.concatenate([a.mel[:sa], b.mel[sb:eb], a.mel[ea:]])
     window = Window(pictures, found, mel, a.words[:4], left=sa - 1, right=ea, n=eb - sb)
-    said = {n: (b.words[s].text, slice(spans[s][0] - sb, spans[s][1] - sb)) for n, s in SLOTS.items()}
+    said = _said(b.words, ("digits", "adverbs"), sb)
     shared = np.zeros(len(b.mel), bool)
     shared[spans[0][0] : sb] = True
-    return Case(f"{a.name}-{b.name}", window, b, sb, np.ones(eb - sb, bool), said, shared)
+    return Case(f"{a.name}-{b.name}", window, b, sb, said, shared)
+
+
+def _said(words: Sequence[clip.Word], names: Sequence[str], first: int) -> dict[str, tuple[str, slice]]:
+    spans = [frames_of(words, 25)[SLOTS[name]] for name in names]
+    texts = [words[SLOTS[name]].text for name in names]
+    return {n: (t, slice(a - first, b - first)) for n, t, (a, b) in zip(names, texts, spans)}
 
 
 def self_edit(f: Footage, pictures: clip.Clip, found: FaceTrack) -> Case:
@@ -90,7 +131,7 @@ def self_edit(f: Footage, pictures: clip.Clip, found: FaceTrack) -> Case:
     window = Window(pictures, found, f.mel, [*f.words[:1], *f.words[4:]], left=a - 1, right=b, n=b - a)
     shared = f.spoken.copy()
     shared[a:b] = False
-    return Case(f.name, window, f, a, np.ones(b - a, bool), {}, shared)
+    return Case(f.name, window, f, a, _said(f.words, ("colours", "letters"), a), shared)
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------
@@ -207,7 +248,7 @@ def held(case: Case) -> dict[str, Callable[[], np.ndarray]]:
         "hold": np.full(n, w.left),
         "mute": np.full(n, closed),
     }
-    if case.said:
+    if case.name != case.truth.name:
         picked["old lips"] = np.minimum(w.left + 1 + np.arange(n), last)
     faded = {"cross-fade": lambda: np.rint(frames[w.left] * (1 - share) + frames[right] * share).astype(np.uint8)}
     return {name: (lambda index=index: frames[index]) for name, index in picked.items()} | faded
@@ -221,9 +262,17 @@ def faded_points(case: Case) -> np.ndarray:
     return a * (1 - share) + b * share
 
 
-def made(case: Case, editor: TextEditPipeline, **options) -> np.ndarray:
+def made(case: Case, editor: TextEditPipeline) -> np.ndarray:
     """New frames by the pipeline's two stages."""
-    return editor.frames(case.window, editor.motion(case.window), **options)
+    return editor.frames(case.window, editor.motion(case.window))
+
+
+def warped(case: Case, editor: TextEditPipeline) -> np.ndarray:
+    """New frames by the same motion, the border frames warped to it and nothing taken from elsewhere."""
+    w = case.window
+    left, right = zip(w.border(w.clip.frames), w.border(w.track.points))
+    left, right = (None if end[0] is None else end for end in (left, right))
+    return render(left, right, target=editor.motion(w), mouth=False)
 
 
 def collect(rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
