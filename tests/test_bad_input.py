@@ -58,7 +58,11 @@ def texts(folder, align):
     files |= {"blank.txt": "", "dots.txt": "... --- !", "markup.txt": "bin <b>blue</b> by f six now"}
     files |= {"letters.align": align.replace("2", "z"), "long.align": align.replace("six", "six seven")}
     files |= {"late.align": "".join(f"{a} {b} {word}\n" for a, b, word in later), "pause.align": "0 74500 sil\n"}
-    files |= {"order.align": "\n".join(reversed(align.splitlines())), "bad.TextGrid": "File type"}
+    files |= {
+        "tight.align": "500 5500 now\n",
+        "order.align": "\n".join(reversed(align.splitlines())),
+        "bad.TextGrid": "File type",
+    }
     files |= {"huge.txt": "word " * 20_000, "out.vtt": TEXT, "text.mp4": "not a video\n" * 100, "empty.mp4": ""}
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -79,6 +83,7 @@ def folder(mirror, tmp_path_factory):
     clip.write(folder / "silent.mp4", replace(talk, audio=np.zeros((0, 1), np.float32), audio_rate=16000))
     clip.write(folder / "mute.mp4", replace(talk, audio=np.zeros_like(talk.audio)))
     clip.write(folder / "short.mp4", talk.cut(20, 22))
+    clip.write(folder / "tight.mp4", talk.cut(46, 52))
     sound_file(folder / "audio.mp4")
     sound_file(folder / "zero.mkv", video=True)
     cv2.imwrite(str(folder / "picture.png"), talk.frames[0])
@@ -207,6 +212,7 @@ LINES += [("edit talk.mp4 --transcript out.vtt --replace now=soon -o out.mp4", "
 LINES += [("edit talk.mp4 --replace now=soon -o out.mp4", "Missing option '--transcript'")]
 LINES += [(f"edit talk.mp4 {START} --replace six=seven --sound new.mpg -o new.mp4 --sound-text '{TEXT}'", "not say")]
 LINES += [(f"verify {name}", "cannot be read") for name in ("no.mp4", "text.mp4", "empty.mp4", "folder.mp4")]
+LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
 
 

@@ -185,6 +185,8 @@ class TextEditPipeline:
         """
         fps, total = source.fps, _length(source)
         first, last = _reach(patch, fps, total)
+        if (first, last) == (0, total):
+            raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
         begin, end = (round(k + sign * CONTEXT * fps) for k, sign in ((first, -1), (last, 1)))
         begin, end = max(0, begin), min(total, end)
         clip = source.cut(begin, end) if isinstance(source, Clip) else source.window(begin / fps, end / fps)
@@ -206,8 +208,6 @@ class TextEditPipeline:
     def motion(self, window: Window) -> np.ndarray:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real borders."""
         real, points = window.footage, window.track.points
-        if not real.visible.any():
-            raise FaceError("No face is seen beside the edit; edit words around which the face is visible.")
         model = Retrieval([real]) if self.lips == "retrieval" else self.nets[self.lips]
         motion = np.pad(model.predict(window.mel), ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
