@@ -28,7 +28,7 @@ RATE = 16_000  # Hz, of every sound in this file
 MEL_BANDS, MEL_WINDOW = 80, 1024  # a Hann window of 64 ms: at 25 frames/s nothing falls between two rows
 PAD = 0.2  # s of silence that the aligner gets at both ends
 NATS = 1024 * math.log(1.0001)  # pocketsphinx counts likelihood in these
-REFUSE, DOUBT = 15.5, -21.0  # nats a root of a frame, calibrated on the train split of grid-s1
+DOUBT, WORST, REFUSE = 21.0, 30.0, 14.5  # misfits (see `_decode`), calibrated on the train split of grid-s1
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
 # The nearest ARPAbet phone of each sound that espeak-ng's European voices make.
 _TABLE = """ɑ=AA ɒ=AA æ=AE a=AE ɐ=AH ə=AH ʌ=AH ɔ=AO aʊ=AW aɪ=AY b=B tʃ=CH d=D ð=DH ɛ=EH e=EH ɚ=ER ɜ=ER ø=ER œ=ER eɪ=EY
@@ -57,7 +57,7 @@ def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -
     """`text` spoken by espeak-ng, with the exact times of its words and phones.
 
     voice: a language code, "en-us" or with a variant "en-gb+f3"; speed: words a minute, 80 to 450; pitch: 0 to 100.
-    SpeechError if there is nothing to say, or no such voice.
+    SpeechError if there is nothing to say, a word can't be said, or there is no such voice.
     """
     tokens = _tokens(text)
     if not any(word for _, word in tokens):
@@ -72,6 +72,8 @@ def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -
     for i, group in groupby(spoken, key=lambda pair: pair[0]):
         phones = [phone for _, phone in group]
         words.append(Word(tokens[i][1], phones[0].start, phones[-1].end))
+    if unsaid := {word for _, word in tokens if word} - {word.text for word in words}:
+        raise SpeechError(f"the voice {voice} can't say {sorted(unsaid)[0]!r}: spell it out in letters")
     audio = _mono16k(answer["samples"] / np.float32(32768), answer["rate"])
     return Speech(audio, tuple(word for word in words if word.text), tuple(phone for _, phone in spoken))
 
@@ -95,10 +97,11 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
     sound = _mono16k(audio, rate)
     path = _decode(sound, words)
-    if not path or math.hypot(*(min(part.score, 0) for part in path)) > REFUSE * math.sqrt(len(words) + 1):
+    misfit = math.hypot(*(min(part.misfit, WORST) for part in path)) / math.sqrt(len(words) + 1)
+    if not path or misfit > REFUSE:
         raise SpeechError(f"the sound does not say {transcript[:60]!r}: check that the two belong together")
     for part in path:
-        if part.score < DOUBT:
+        if part.misfit > DOUBT:
             what = f"hardly says {part.word!r}" if part.word else "has no word"
             at = f"{part.phones[0].start:.2f} s"
             warnings.warn(f"the sound at {at} {what}: check the transcript there", DoubtfulWord, stacklevel=2)
@@ -174,7 +177,7 @@ def read_textgrid(path: str | Path) -> tuple[list[Word], list[Phone]]:
     return words, phones
 
 
-def write_textgrid(path: str | Path, words: Sequence[Word], phones: Sequence[Phone] = ()) -> Path:
+def write_textgrid(path: str | Path, words: Sequence[Word], *, phones: Sequence[Phone] = ()) -> Path:
     """Write words and phones (in order of time) as a Praat TextGrid with the tiers "words" and "phones"; its path."""
     from praatio import textgrid
 
@@ -244,18 +247,18 @@ def _spellings(word: str) -> list[str]:
 
 
 class _Part(NamedTuple):
-    """A word, or "" for a pause, on the best path, with its phones and how well they fit (0: as any other phones)."""
+    """A word, or "" for a pause, on the best path, with its phones and how badly they fit (0: well)."""
 
     word: str
     phones: list[Phone]
-    score: float
+    misfit: float
 
 
 def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
     """The best path of the sound through the words and pauses between them; [] if there is none.
 
-    A score is the goodness of pronunciation (Witt & Young 2000): the log likelihood of the phones over that of a loop
-    of free phones in the same frames, here divided by the root of their number.
+    The misfit is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones over
+    that of the part's own phones in the same n frames, in nats, divided by the root of n.
     """
     names = {word: f"w{i}" for i, word in enumerate(words)}
     decoder, pcm = _decoder({name: _spellings(word) for word, name in names.items()}), _pcm(sound)
@@ -273,8 +276,8 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
         word = left.pop(0) if part.name.startswith("w") else ""
         spans = [(phone.name, phone.start, phone.start + phone.duration) for phone in part]
         times = [(name, *(min(max(frame / 100 - PAD, 0.0), end) for frame in frames)) for name, *frames in spans]
-        gain = part.score * NATS - loop[part.start : part.start + part.duration].sum()
-        path.append(_Part(word, [Phone(*time) for time in times], gain / math.sqrt(part.duration)))
+        loss = loop[part.start : part.start + part.duration].sum() - part.score * NATS
+        path.append(_Part(word, [Phone(*time) for time in times], max(loss / math.sqrt(part.duration), 0.0)))
     return [] if left else path
 
 
