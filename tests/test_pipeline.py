@@ -166,6 +166,21 @@ def test_a_hidden_face_is_refused_where_it_matters(editor, sentence, recording):
         editor(replace(before, frames=np.full_like(blank, 90)), words, "bin blue by f seven soon", speech=recording)
 
 
+def test_a_frame_whose_face_was_only_guessed_lends_no_mouth(editor, sentence, recording):
+    _, before, words = sentence
+    blank = before.frames.copy()
+    blank[2:30:3] = 90  # gaps that the tracker fills
+    found = landmarks.track(replace(before, frames=blank))
+    assert found.visible[2:30].all()
+    assert np.flatnonzero(~found.shown).tolist() == list(range(2, 30, 3))
+    out = editor(replace(before, frames=blank), words, "bin blue by f seven soon", speech=recording).clip
+    whole = editor(before, words, "bin blue by f seven soon", speech=recording).clip
+    first = round(1.44 * 25)
+    grey = (np.abs(out.frames[first : first + 18].astype(int) - 90).max(-1) < 4).mean((1, 2))
+    usual = (np.abs(whole.frames[first : first + 18].astype(int) - 90).max(-1) < 4).mean((1, 2))
+    assert (grey - usual).max() < 0.002
+
+
 def test_words_far_from_their_sound_are_refused(editor, sentence):
     _, before, words = sentence
     late = [Word(w.text, w.start + 60, w.end + 60) for w in words]

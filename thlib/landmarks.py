@@ -72,6 +72,7 @@ class FaceTrack:
     controls float32 (T, 52) blendshape scores in [0, 1], or None; pose float32 (T, 4, 4) from the neutral's units to
              pixels, or None.
     scheme   "mesh478" or "ibug68".
+    filled   bool (T,), or None for nowhere: visible frames whose face was not found and points are interpolated.
     """
 
     points: np.ndarray
@@ -81,6 +82,12 @@ class FaceTrack:
     controls: np.ndarray | None = None
     pose: np.ndarray | None = None
     scheme: str = "mesh478"
+    filled: np.ndarray | None = None
+
+    @property
+    def shown(self) -> np.ndarray:
+        """bool (T,): the face was found in this very frame, so its picture can be used."""
+        return self.visible if self.filled is None else self.visible & ~self.filled
 
     def to68(self) -> FaceTrack:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""
@@ -88,8 +95,8 @@ class FaceTrack:
 
     def window(self, first: int, last: int) -> FaceTrack:
         """Frames [first, last) as a track of their own."""
-        arrays = {"points": self.points, "visible": self.visible, "controls": self.controls, "pose": self.pose}
-        return replace(self, **{name: a[first:last] for name, a in arrays.items() if a is not None})
+        arrays = {name: a for name, a in vars(self).items() if isinstance(a, np.ndarray)}
+        return replace(self, **{name: a[first:last] for name, a in arrays.items()})
 
     def smoothed(self, frames: int = SMOOTH) -> FaceTrack:
         """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.
@@ -200,10 +207,12 @@ def _track(clip: Clip | Video, detector: str, face: str | int, *, settle: bool) 
     found = _follow(frames, networks[detector](), face, settle=settle)
     at = np.array([k for k, here in enumerate(found) if here])
     points, visible = fill_gaps(np.stack([here.points for here in found if here]), at, len(found))
+    filled = visible & ~np.isin(np.arange(len(found)), at)
     if points.shape[1] == 68:
-        return FaceTrack(points, visible, clip.size, clip.fps, scheme="ibug68")
+        return FaceTrack(points, visible, clip.size, clip.fps, scheme="ibug68", filled=filled)
     controls, _ = fill_gaps(np.stack([here.controls for here in found if here]), at, len(found))
-    return FaceTrack(points, visible, clip.size, clip.fps, controls, Head.fit(points).matrix)
+    pose = Head.fit(points).matrix
+    return FaceTrack(points, visible, clip.size, clip.fps, controls, pose, filled=filled)
 
 
 def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:

@@ -113,6 +113,4 @@ def test_self_edit(self_cases, models):
     true = [c.window.track.points[c.window.left + 1 : c.window.right] for c in self_cases]
     rows["true landmarks"] = [score(c, editor.frames(c.window, p)) for c, p in zip(self_cases, true)]
     pictures = show("SelfEdit, pictures", rows)
-    assert_wins(
-        pictures, "classic, regressor", RIVALS, {"lips %": False, "colours": True, "mouth PSNR": True}
-    )
+    assert_wins(pictures, "classic, regressor", RIVALS, {"lips %": False, "colours": True, "mouth PSNR": True})

@@ -76,18 +76,20 @@ def read_durations(case: Case) -> dict[str, float]:
 
 def said_again(case: Case, others: Sequence[Footage]) -> np.ndarray | None:
     """Lips (N, P, 2) of another true recording of GridEdit's two words, each word stretched to the truth's frames."""
-    want, at = [w.text for w in case.truth.words[4:]], frames_of(case.truth.words, 25)[4:]
+    want = [w.text for w in case.truth.words[4:]]
     again = next((f for f in others if f.name != case.truth.name and [w.text for w in f.words[4:]] == want), None)
     if again is None:
         return None
-    spans = frames_of(again.words, 25)
-    lips = again.fixed[:, LIPS, :2] - again.fixed[spans[0][0] : spans[3][1], LIPS, :2].mean(0)
-    out = []
-    for (a, b), (c, d) in zip(spans[4:], at):
-        places = np.linspace(a, b - 1, d - c)
-        low = np.minimum(places.astype(int), len(lips) - 2)
-        out.append(lips[low] + (places - low)[:, None, None] * (lips[low + 1] - lips[low]))
-    return np.concatenate(out)[: case.window.n]
+    lips = again.fixed[:, LIPS, :2] - again.fixed[slice(*_shared(again)), LIPS, :2].mean(0)
+    old, new = ([t for span in frames_of(f.words, 25)[4:] for t in span] for f in (again, case.truth))
+    places = np.interp(np.arange(case.at, case.at + case.window.n) + 0.5, new, old) - 0.5
+    low = np.clip(places.astype(int), 0, len(lips) - 2)
+    return lips[low] + (places - low)[:, None, None] * (lips[low + 1] - lips[low])
+
+
+def _shared(f: Footage) -> tuple[int, int]:
+    spans = frames_of(f.words, 25)
+    return spans[0][0], spans[3][1]
 
 
 def grid_pairs(split: str = "test") -> list[tuple[str, str]]:

@@ -107,7 +107,7 @@ class Window:
     def footage(self) -> Footage:
         """What stays, to learn the speaker from: `visible` is False inside the edit."""
         index = np.arange(len(self.track.points))
-        stays = self.track.visible & ((index <= self.left) | (index >= self.right))
+        stays = self.track.shown & ((index <= self.left) | (index >= self.right))
         gone = np.zeros((self.right - self.left - 1, self.mel.shape[1]), self.mel.dtype)
         mel = np.concatenate([self.mel[: self.left + 1], gone, self.mel[self.left + 1 + self.n :]])
         return Footage.of("window", replace(self.track, visible=stays), mel=mel, words=self.words)
@@ -197,7 +197,7 @@ class TextEditPipeline:
         found = Window(
             clip, track(clip), mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown
         )
-        for k, seen in zip((first - 1, last), found.border(found.track.visible)):
+        for k, seen in zip((first - 1, last), found.border(found.track.shown)):
             if seen is not None and not seen:
                 raise FaceError(
                     f"No face is seen at {float(k / fps):.2f} s, where the edit meets the footage; "
