@@ -8,6 +8,7 @@ import pytest
 from thlib import data, landmarks, metrics, provenance
 from thlib.clip import Clip, Video, Word, read
 from thlib.editing import TextEditPipeline
+from thlib.editing.pipeline import WEIGHTS
 from thlib.errors import DataError, EditError, FaceError, SpeechError
 from thlib.speech import Speech, read_align
 
@@ -124,6 +125,8 @@ def test_a_file_is_edited_as_the_clip_is_and_says_what_was_done(editor, edited, 
     assert np.abs(same).mean() < 1  # planes are equal; the way to RGB depends on where a codec places chroma
     report = provenance.verify(saved)
     assert not report.problems
+    used = data.sha256(WEIGHTS / "default" / "regressor" / "diffusion_pytorch_model.safetensors")
+    assert used in str(report)
     np.testing.assert_allclose(report.spans, out.spans, atol=1e-3)
     assert "seven" in (tmp_path / "edited.vtt").read_text()
     marked = read(out.save(tmp_path / "badge.mp4"))

@@ -17,7 +17,8 @@ from runner import Outcome
 
 from thlib.errors import CourseError
 
-STYLE = """
+STYLE = """pre{white-space:pre-wrap;overflow-wrap:anywhere}
+
 :root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto;
 padding: 0 1rem } table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem;
 border-bottom: 1px solid #8886 } td.n { text-align: right; font-variant-numeric: tabular-nums } .bad { color: #d55e00;

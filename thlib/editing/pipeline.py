@@ -136,7 +136,7 @@ class TextEditPipeline:
             known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
             raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
         nets = {p.name: LipNet.from_pretrained(p).float().eval() for p in sorted(folder.iterdir()) if p.is_dir()}
-        return cls(nets, lips=lips, weights=sorted(folder.rglob("*.safetensors")))
+        return cls(nets, lips=lips, weights=sorted((folder / lips).glob("*.safetensors")))
 
     def __call__(
         self,
