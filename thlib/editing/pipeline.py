@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class Window:
     right: int
     n: int
 
-    @property
+    @cached_property
     def footage(self) -> Footage:
         """What stays, to learn the speaker from: `visible` is False inside the edit."""
         index = np.arange(len(self.track.points))
