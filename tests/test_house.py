@@ -27,14 +27,15 @@ FLOORS = (
     ("errors",),
     ("data", "mux", "espeak"),
     ("clip", "mesh"),
-    ("landmarks", "speech", "warp", "rig", "behaviour", "diffusion", "provenance"),
-    ("footage", "metrics", "training"),
+    ("landmarks", "speech", "warp", "diffusion", "provenance"),
+    ("rig",),
+    ("footage", "metrics", "training", "behaviour", "portrait"),
     ("presenter",),
     ("editing", "emoface", "ostnet"),
     ("show", "course"),
     ("cli",),
 )
-METHODS = FLOORS[6]
+METHODS = FLOORS[7]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 MEDIA = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".webm", ".mpg", ".mov", ".avi", ".wav", ".flac", ".mp3"}
 IMPORTED_AS = {
