@@ -9,9 +9,19 @@ Pixel i covers [i, i+1), so its centre lies at i + 0.5.
 # N control points  M query points  D value dimensions  K sets of values  H height  W width
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
+
+from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
+
+FILL = (50, 280, 205, 425, 101, 330, 118, 347, 187, 411, 207, 427, 216, 436, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 64)
+FILL += (294, 164, 18, 200, 199, 175, 57, 287, 43, 273, 106, 335, 182, 406, 83, 313)  # cheeks, nose and chin
+FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, FILL]))  # the landmarks that carry a warp
+STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
+RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
 
 _TINY = 1e-30
 
@@ -151,3 +161,43 @@ def _warps(frames: list, points: list, target: np.ndarray, *, step: int = 4, smo
     box = (0, 0, width, height)
     flow = dense_flow(np.concatenate([target, edge]), values, box=box, step=step, smoothing=smoothing)
     return [sample(frame, flow[..., 2 * k : 2 * k + 2], box=box) for k, frame in enumerate(frames)]
+
+
+# --- faces ------------------------------------------------------------------------------------------------------------
+
+
+def control_points(points: np.ndarray) -> np.ndarray:
+    """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
+    head = Head.fit(points)
+    ring = neutral()[OVAL[::3]] * [RING, RING, 1]
+    ring = head.unfix(np.broadcast_to(ring, (len(points), *ring.shape)))
+    return np.concatenate([points[:, FACE, :2], ring[..., :2]], axis=1)
+
+
+def face_flows(target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float) -> list[np.ndarray]:
+    """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
+    values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
+    flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=STIFFNESS * scale**2)
+    return [flow[..., 2 * k : 2 * k + 2] for k in range(len(sources))]
+
+
+def surroundings(controls: np.ndarray, reach: float) -> tuple[tuple, np.ndarray]:
+    """The box (x0, y0, x1, y1) of control points (T, P, 2) and `reach` pixels around, and points on its edge."""
+    low, high = np.floor(controls.min((0, 1)) - reach), np.ceil(controls.max((0, 1)) + reach)
+    return (*low.astype(int).tolist(), *high.astype(int).tolist()), low + border_points((1, 1)) * (high - low)
+
+
+def clipped(box: tuple, size: tuple[int, int]) -> tuple:
+    """The part of `box` (x0, y0, x1, y1) that lies inside a frame of `size` (H, W)."""
+    return max(box[0], 0), max(box[1], 0), min(box[2], size[1]), min(box[3], size[0])
+
+
+def cut_of(box: tuple, of: tuple) -> tuple[slice, slice]:
+    """Rows and columns of `box` in an array whose first pixel is the first of the box `of`."""
+    return slice(box[1] - of[1], box[3] - of[1]), slice(box[0] - of[0], box[2] - of[0])
+
+
+def fade_out(box: tuple, width: float) -> np.ndarray:
+    """Weights float32 (h, w, 1) that fall to 0 over `width` pixels towards the edge of `box`."""
+    x, y = (np.minimum(np.arange(n) + 0.5, np.arange(n)[::-1] + 0.5) for n in (box[2] - box[0], box[3] - box[1]))
+    return (np.minimum(x, y[:, None]) / width).clip(max=1).astype(np.float32)[..., None]

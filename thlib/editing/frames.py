@@ -20,16 +20,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from thlib.errors import EditError
-from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
-from thlib.warp import border_points, dense_flow, sample
+from thlib.landmarks import LIPS, Head
+from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
 
-FILL = (50, 280, 205, 425, 101, 330, 118, 347, 187, 411, 207, 427, 216, 436, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 64)
-FILL += (294, 164, 18, 200, 199, 175, 57, 287, 43, 273, 106, 335, 182, 406, 83, 313)  # cheeks, nose and chin
-FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, FILL]))  # the landmarks that carry a warp
 JAW = np.array([164, 205, 187, 58, 136, 149, 176, 152, 400, 378, 365, 288, 411, 425])  # outline of what is replaced
-STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
-RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
-REACH = 0.5  # in face scales: how far beyond that ring a warp may move anything
+REACH = 0.5  # in face scales: how far beyond the face's ring a warp may move anything
 SPREAD = 0.007  # in eye-corner units: how much worse than the best a mouth may fit and still be blended in
 BLENDED = 6  # frames blended at most
 JUMP = 1e-4  # squared eye-corner units: what a jump in the library must gain
@@ -89,42 +84,6 @@ def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
 # --- The border frames, in between ------------------------------------------------------------------------------------
 
 
-def control_points(points: np.ndarray) -> np.ndarray:
-    """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
-    head = Head.fit(points)
-    ring = neutral()[OVAL[::3]] * [RING, RING, 1]
-    ring = head.unfix(np.broadcast_to(ring, (len(points), *ring.shape)))
-    return np.concatenate([points[:, FACE, :2], ring[..., :2]], axis=1)
-
-
-def _flows(target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float) -> list[np.ndarray]:
-    """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
-    values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
-    flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=STIFFNESS * scale**2)
-    return [flow[..., 2 * k : 2 * k + 2] for k in range(len(sources))]
-
-
-def _surroundings(controls: np.ndarray, scale: float) -> tuple[tuple, np.ndarray]:
-    """The box (x0, y0, x1, y1) around control points (T, P, 2) that a warp may change, and points on its edge."""
-    low, high = np.floor(controls.min((0, 1)) - REACH * scale), np.ceil(controls.max((0, 1)) + REACH * scale)
-    return (*low.astype(int).tolist(), *high.astype(int).tolist()), low + border_points((1, 1)) * (high - low)
-
-
-def _clip(box: tuple, size: tuple[int, int]) -> tuple:
-    return max(box[0], 0), max(box[1], 0), min(box[2], size[1]), min(box[3], size[0])
-
-
-def _inside(box: tuple, of: tuple) -> tuple[slice, slice]:
-    """Rows and columns of `box` in an array whose first pixel is the first of the box `of`."""
-    return slice(box[1] - of[1], box[3] - of[1]), slice(box[0] - of[0], box[2] - of[0])
-
-
-def _fade_out(box: tuple, width: float) -> np.ndarray:
-    """Weights float32 (h, w, 1) that fall to 0 over `width` pixels towards the edge of `box`."""
-    x, y = (np.minimum(np.arange(n) + 0.5, np.arange(n)[::-1] + 0.5) for n in (box[2] - box[0], box[3] - box[1]))
-    return (np.minimum(x, y[:, None]) / width).clip(max=1).astype(np.float32)[..., None]
-
-
 def inbetween(
     left: Still | None, right: Still | None, *, target: np.ndarray, order: str = "warp_blend"
 ) -> Iterator[np.ndarray]:
@@ -139,20 +98,20 @@ def inbetween(
     known = np.stack([points for _, points in ends])  # (1 or 2, L, 3)
     middle = known[0] + shares[:, None, None] * (known[-1] - known[0])  # (N, L, 3)
     controls = control_points(np.concatenate([known, middle, target]))
-    box, edge = _surroundings(controls, scale)
+    box, edge = surroundings(controls, REACH * scale)
     controls = np.concatenate([controls, np.broadcast_to(edge, (len(controls), *edge.shape))], axis=1)
     borders, middles, targets = np.split(controls, [len(ends), len(ends) + n])
-    fade = _fade_out(box, 0.2 * scale)
-    box, fade = _clip(box, size), fade[_inside(_clip(box, size), box)]
-    cut = _inside(box, (0, 0))
+    fade = fade_out(box, 0.2 * scale)
+    box, fade = clipped(box, size), fade[cut_of(clipped(box, size), box)]
+    cut = cut_of(box, (0, 0))
     for u, between, wanted in zip(shares, middles, targets):
         frame = cv2.addWeighted(ends[0][0], 1 - u, ends[-1][0], u, 0)
         goal = wanted if order == "warp_blend" else between
-        flows = _flows(goal, borders, box=box, scale=scale)
+        flows = face_flows(goal, borders, box=box, scale=scale)
         warped = [sample(end[0], flow * fade, box=box) for end, flow in zip(ends, flows)]
         frame[cut] = cv2.addWeighted(warped[0], 1 - u, warped[-1], u, 0)
         if order == "interpolate_warp":
-            frame[cut] = sample(frame, _flows(wanted, [between], box=box, scale=scale)[0] * fade, box=box)
+            frame[cut] = sample(frame, face_flows(wanted, [between], box=box, scale=scale)[0] * fade, box=box)
         yield frame
 
 
@@ -206,7 +165,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
     """
     jaw, margin = points[JAW, :2], 3 * FEATHER * scale
     box = (*np.floor(jaw.min(0) - margin).astype(int).tolist(), *np.ceil(jaw.max(0) + margin).astype(int).tolist())
-    box = _clip(box, size)
+    box = clipped(box, size)
     mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.float32)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.floor(jaw - box[:2]).astype(np.int32)), 1.0)
     return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
@@ -228,9 +187,9 @@ def _with_mouths(
         mask, box = mouth_mask(target[i], frame.shape[:2], scale=scale)
         live = np.r_[0, np.flatnonzero(weights[i])]
         sources = [frames[k] if k < m else ends[k - m][0] for k in chosen[i, live].tolist()]
-        flows = _flows(controls[len(used) + i], controls[where[i, live]], box=box, scale=scale)
+        flows = face_flows(controls[len(used) + i], controls[where[i, live]], box=box, scale=scale)
         crops = [sample(source, flow, box=box).astype(np.float32) for source, flow in zip(sources, flows)]
-        cut = _inside(box, (0, 0))
+        cut = cut_of(box, (0, 0))
         frame[cut] = _paste(frame[cut], crops, weights[i, live], mask, DETAIL * scale)
         yield frame
 
