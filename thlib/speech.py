@@ -124,6 +124,17 @@ def log_mel(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarr
     return np.log(librosa.feature.melspectrogram(y=windows, **settings)[..., 0] + 1e-6)
 
 
+def standardised(mel: np.ndarray) -> np.ndarray:
+    """Log-mel (T, B) less each band's mean over the clip, over 3: microphone and voice level are gone."""
+    return ((mel - mel.mean(0)) / 3).astype(np.float32)
+
+
+def windows(mel: np.ndarray, reach: int, *, mode: str = "edge") -> np.ndarray:
+    """Each frame of (T, B) with its `reach` neighbours on both sides: (T, B (2 reach + 1)), neighbours innermost."""
+    padded = np.pad(mel, ((reach, reach), (0, 0)), mode=mode)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0).reshape(len(mel), -1)
+
+
 def wav2vec2(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
     """Features (T, 768) of 16 kHz mono `audio` (S,) by wav2vec 2.0 (Baevski et al. 2020), row k at (k + 0.5) / fps.
 

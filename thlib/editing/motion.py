@@ -23,6 +23,7 @@ from torch import nn
 from thlib.errors import EditError
 from thlib.footage import Footage
 from thlib.landmarks import LIPS, Head, neutral
+from thlib.speech import standardised, windows
 
 SCALE = 100.0  # codes are in % of the eye corners, which keeps gradients and penalties of a handy size
 SETTLE = 3.0  # frames after which a border's residual has faded to 1/e (methods.md 1.4: exp(-d/4))
@@ -33,11 +34,6 @@ def mouth_mask() -> np.ndarray:
     y = neutral()[:, 1]
     low, high = neutral()[[133, 362], 1].mean() + 0.12, neutral()[2, 1]
     return (0.5 - 0.5 * np.cos(np.pi * np.clip((y - low) / (high - low), 0, 1))).astype(np.float32)
-
-
-def standardised(mel: np.ndarray) -> np.ndarray:
-    """Log-mel (T, B) less each band's mean over the clip, over 3: microphone and voice level are gone."""
-    return ((mel - mel.mean(0)) / 3).astype(np.float32)
 
 
 class LipNet(ModelMixin, ConfigMixin):
@@ -99,7 +95,7 @@ def encode(net: LipNet, motion: np.ndarray) -> np.ndarray:
 def fit_ridge(footage: Sequence[Footage], *, alpha: float = 100.0, reach: int = 6) -> LipNet:
     """Ridge regression from log-mel +- `reach` frames, in closed form, as a `LipNet` of one layer."""
     net = with_basis(LipNet(layers=1, kernel=2 * reach + 1), footage)
-    rows = np.concatenate([_windows(standardised(f.mel), reach, mode="constant")[f.visible] for f in footage])
+    rows = np.concatenate([windows(standardised(f.mel), reach, mode="constant")[f.visible] for f in footage])
     codes = np.concatenate([encode(net, f.motion)[f.visible] for f in footage])
     ridge = Ridge(alpha=alpha).fit(rows, codes)
     conv = net.net[-1]
@@ -152,7 +148,7 @@ class Retrieval:
     def __init__(self, footage: Sequence[Footage], *, near: int = 40, warp: float = 0.3, join: float = 2.0):
         """Index the footage's visible frames; `near` candidates a frame, costs in units of the mean sound distance."""
         self.near, self.warp, self.join = near, warp, join
-        windows = np.concatenate([_windows(standardised(f.mel), 3) for f in footage])  # (M, 7 B)
+        windows = np.concatenate([windows(standardised(f.mel), 3) for f in footage])  # (M, 7 B)
         self._pca = PCA(40, whiten=False, random_state=0).fit(windows)
         self._sound = self._pca.transform(windows)
         self._motion = np.concatenate([f.motion * mouth_mask()[:, None] for f in footage])
@@ -163,7 +159,7 @@ class Retrieval:
 
     def predict(self, mel: np.ndarray) -> np.ndarray:
         """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units."""
-        wanted = self._pca.transform(_windows(standardised(mel), 3))
+        wanted = self._pca.transform(windows(standardised(mel), 3))
         cost = np.linalg.norm(wanted[:, None] - self._sound[None], axis=-1)  # (T, M)
         cost[:, ~self._usable] = np.inf
         unit = float(np.median(cost.min(1))) or 1.0
@@ -185,12 +181,6 @@ class Retrieval:
         jump = self.join + np.linalg.norm(self._lips[before][:, None] - self._lips[here][None], axis=-1) / 8
         warped = np.where((ahead == 0) | (ahead == 2), self.warp, jump)
         return np.where((ahead == 1) & ~self._last[before][:, None], 0.0, warped)
-
-
-def _windows(mel: np.ndarray, reach: int, *, mode: str = "edge") -> np.ndarray:
-    """Each frame of (T, B) with its `reach` neighbours on both sides: (T, B (2 reach + 1)), neighbours innermost."""
-    padded = np.pad(mel, ((reach, reach), (0, 0)), mode=mode)
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0).reshape(len(mel), -1)
 
 
 # --- between real frames ----------------------------------------------------------------------------------------------
