@@ -250,16 +250,28 @@ def read(path: str | Path) -> Clip:
     return Video(path).clip()
 
 
-def write(path: str | Path, clip: Clip, *, exact: bool = False, metadata: dict[str, str] | None = None) -> Path:
+def write(
+    path: str | Path,
+    clip: Clip,
+    *,
+    frames: Iterable[np.ndarray] | None = None,
+    exact: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Path:
     """Write a clip as mp4, mov or mkv (H.264 at >= 45 dB and AAC; `exact`: RGB without loss and FLAC of 24 bits).
 
     The size stays: odd ones are stored as yuv444p, which some browsers do not play. `metadata` becomes container tags.
+    frames: any number of pictures to take, one at a time, instead of the clip's own, under the same sound.
     The file appears when it is whole. MediaError for a clip without frames and a name that cannot be written.
     """
     if not len(clip.frames):
         raise MediaError("The clip has no frames to write; give one with at least one frame.")
     picture = Picture(clip.size, "gbrp", (0, 2, 1, 13)) if exact else Picture(clip.size)
     sound = (clip.audio_rate, 0 if clip.silent else clip.audio.shape[1])
+
+    def take(start: int, stop: int) -> np.ndarray:
+        return _fit_sound(replace(clip, audio=clip.audio[start:stop]), *sound, stop - start)
+
     with Sink(Path(path), clip.fps, picture=picture, sound=sound, exact=exact, metadata=metadata) as sink:
-        _put_clip(sink, Piece(0, len(clip.frames), clip=clip), sound)
+        _put(sink, Piece(0, 0), clip.frames if frames is None else frames, take if sound[1] else None)
     return Path(path)
