@@ -148,14 +148,14 @@ class Retrieval:
     def __init__(self, footage: Sequence[Footage], *, near: int = 40, warp: float = 0.3, join: float = 2.0):
         """Index the footage's visible frames; `near` candidates a frame, costs in units of the mean sound distance."""
         self.near, self.warp, self.join = near, warp, join
-        windows = np.concatenate([windows(standardised(f.mel), 3) for f in footage])  # (M, 7 B)
-        self._pca = PCA(40, whiten=False, random_state=0).fit(windows)
-        self._sound = self._pca.transform(windows)
+        rows = np.concatenate([windows(standardised(f.mel), 3) for f in footage])  # (M, 7 B)
+        self._pca = PCA(40, whiten=False, random_state=0).fit(rows)
+        self._sound = self._pca.transform(rows)
         self._motion = np.concatenate([f.motion * mouth_mask()[:, None] for f in footage])
-        self._lips = SCALE * self._motion[:, LIPS, :2].reshape(len(windows), -1)
+        self._lips = SCALE * self._motion[:, LIPS, :2].reshape(len(rows), -1)
         self._usable = np.concatenate([f.visible for f in footage])
         ends = np.cumsum([len(f.mel) for f in footage]) - 1
-        self._last = np.isin(np.arange(len(windows)), ends)
+        self._last = np.isin(np.arange(len(rows)), ends)
 
     def predict(self, mel: np.ndarray) -> np.ndarray:
         """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units."""
