@@ -1,0 +1,133 @@
+"""The presenter's face: a mesh that identities shape and the 52 controls move.
+
+points = neutral + identity · modes + controls · displacements, statistics of many people (tools/fit_face.py), in the
+frame of `landmarks.neutral()`: x right, y down, z away, one unit between the eye corners 33 and 263. Three rules follow
+the linear part, for a linear model only approaches them: lids meet where eyeBlink is 1, whatever else they do; lips
+never cross, and meet where mouthClose is 1, however far the jaw is open; irises turn with the eyeball.
+"""
+
+# T frames  I identity modes  P pairs of points that face each other
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thlib.errors import FaceError
+from thlib.landmarks import BLENDSHAPES, IRIS, head_fixed
+from thlib.mesh import ids
+
+LIDS = (  # upper and lower lid of the eye at the image's left, then of the other
+    (ids("246 161 160 159 158 157 173"), ids("7 163 144 145 153 154 155")),
+    (ids("466 388 387 386 385 384 398"), ids("249 390 373 374 380 381 382")),
+)
+CORNERS = ids("33 133"), ids("263 362")
+LIP_PAIRS = ids("191 80 81 82 13 312 311 310 415"), ids("95 88 178 87 14 317 402 318 324")
+LID_SHARE, LIP_SHARE = 0.75, 0.6  # how much of the way the upper lid, and the lower lip, goes when they meet
+BULGE = 0.03  # closed lids lie before the eyeball, by so much in the middle
+EYEBALL = 0.135  # radius: 12 mm where the eye corners are 90 mm apart
+TURN = np.radians(32), np.radians(24)  # of an eyeball at full eyeLookIn or Out, and Up or Down
+AT = {name: k for k, name in enumerate(BLENDSHAPES)}
+
+
+@dataclass(frozen=True)
+class FaceModel:
+    """neutral (478, 3); modes (I, 478, 3) of unit length with their deviations (I,); controls (52, 478, 3) in the order
+    of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips
+    (2, 478, P), how much of the way of each pair of lip points the mesh follows; authored (52,): drawn by
+    hand because footage hardly shows them; regions: how far each control's region moves, (52, 478) in [0, 1]."""
+
+    neutral: np.ndarray
+    modes: np.ndarray
+    deviations: np.ndarray
+    controls: np.ndarray
+    triangles: np.ndarray
+    layout: np.ndarray
+    lips: np.ndarray
+    authored: np.ndarray
+
+    @property
+    def regions(self) -> np.ndarray:
+        """Length of each point's displacement over the control's longest, (52, 478)."""
+        length = np.linalg.norm(self.controls, axis=2)
+        return length / length.max(1, keepdims=True).clip(1e-6)
+
+
+@functools.cache
+def model() -> FaceModel:
+    """The model that ships with the library."""
+    with np.load(Path(__file__).parents[1] / "weights" / "face_model.npz", allow_pickle=False) as file:
+        arrays = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in file.items()}
+    return FaceModel(**arrays | {"triangles": arrays["triangles"].astype(np.int32)})
+
+
+def shape(identity: np.ndarray) -> np.ndarray:
+    """The face at rest float32 (478, 3) of an identity (I,), in standard deviations: lips closed, posed like neutral."""
+    m = model()
+    points = head_fixed((m.neutral + np.tensordot(identity * m.deviations, m.modes, 1))[None])
+    _close_lips(points, np.ones(1, np.float32))
+    return points[0]
+
+
+def displacement(controls: np.ndarray, *, shape: np.ndarray | None = None) -> np.ndarray:
+    """How controls (T, 52) in [0, 1] move the face `shape` (478, 3; the neutral): float32 (T, 478, 3), eye-corner units.
+
+    FaceError where the controls aren't (T, 52).
+    """
+    controls = np.asarray(controls, np.float32)
+    if controls.ndim != 2 or controls.shape[1] != 52:
+        raise FaceError(f"Controls of shape {controls.shape} were given: an array (frames, 52) is needed.")
+    rest = model().neutral if shape is None else shape
+    points = rest + np.tensordot(controls, model().controls, 1)
+    for side in (0, 1):
+        points[:, IRIS[side]] = irises(rest, controls, side)
+        _close_lids(points, controls[:, AT["eyeBlinkRight"] if side == 0 else AT["eyeBlinkLeft"]], side)
+    _close_lips(points, controls[:, AT["mouthClose"]])
+    return points - rest
+
+
+def eyeball(rest: np.ndarray, side: int) -> np.ndarray:
+    """Centre (3,) of the eyeball (0: at the image's left) of a face at rest (478, 3): behind its iris."""
+    iris = rest[IRIS[side]]
+    radius = np.linalg.norm(iris[1:] - iris[0], axis=1).mean()
+    return iris[0] + np.array([0, 0, np.sqrt(EYEBALL**2 - radius**2)], np.float32)
+
+
+def gaze(controls: np.ndarray, side: int) -> np.ndarray:
+    """Rotations (T, 3, 3) of an eyeball (0: at the image's left, the person's right) by controls (T, 52)."""
+    name = "Right" if side == 0 else "Left"
+    look = {way: controls[:, AT[f"eyeLook{way}{name}"]] for way in ("In", "Out", "Up", "Down")}
+    yaw = (look["In"] - look["Out"]) * TURN[0] * (1 if side == 0 else -1)  # to the image's right
+    pitch = (look["Up"] - look["Down"]) * TURN[1]
+    sy, cy, sp, cp = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch)
+    zero = np.zeros_like(yaw)
+    turn = np.stack([cy, sy * sp, -sy * cp, zero, cp, sp, sy, -cy * sp, cy * cp], 1)
+    return turn.reshape(-1, 3, 3)
+
+
+def irises(rest: np.ndarray, controls: np.ndarray, side: int) -> np.ndarray:
+    """The five iris points (T, 5, 3) of one eye, turned with the eyeball."""
+    centre = eyeball(rest, side)
+    return centre + (rest[IRIS[side]] - centre) @ gaze(controls, side).swapaxes(1, 2)
+
+
+def _close_lids(points: np.ndarray, blink: np.ndarray, side: int) -> None:
+    """Move the lids of points (T, 478, 3) towards each other, all the way where blink (T,) is 1."""
+    upper, lower = LIDS[side]
+    u, l = points[:, upper], points[:, lower]
+    meet = u + LID_SHARE * (l - u)
+    meet[..., 2] -= BULGE * np.sin(np.pi * np.arange(1, len(upper) + 1) / (len(upper) + 1))
+    share = np.where(l[..., 1] < u[..., 1], 1, blink[:, None])[..., None]
+    points[:, upper], points[:, lower] = u + share * (meet - u), l + share * (meet - l)
+
+
+def _close_lips(points: np.ndarray, seal: np.ndarray) -> None:
+    """Bring the lips of points (T, 478, 3) together, all the way where seal (T,) is 1; part lips that would cross."""
+    upper, lower = points[:, LIP_PAIRS[0]], points[:, LIP_PAIRS[1]]
+    gap = lower - upper
+    share = np.where(gap[..., 1] < 0, 1, seal[:, None])[..., None]  # (T, P, 1)
+    weights = model().lips
+    points += np.einsum("lp,tpd->tld", weights[0], (1 - LIP_SHARE) * share * gap)
+    points -= np.einsum("lp,tpd->tld", weights[1], LIP_SHARE * share * gap)
