@@ -1,4 +1,4 @@
-"""The command line: `thlib edit|data|verify|course|doctor`. An error is one sentence on stderr and exit code 2."""
+"""The command line, `thlib --help`. An error is one sentence on stderr and exit code 2."""
 
 # No `from __future__ import annotations`: typer reads the hints as they are.
 import importlib
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -99,6 +100,77 @@ def edit(
     spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in result.spans)
     typer.echo(f"{out}: generated {spans}; the rest is the recording")
     typer.echo("with " + " and ".join(str(beside) for beside in _beside(out)))
+
+
+@app.command()
+def animate(
+    speech: Annotated[Path, typer.Argument(help="a sound file, or a video with sound")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="curves (.csv: Live Link Face; .txt: EmoFace) or video (.mp4)")
+    ],
+    emotion: Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")] = "neutral",
+    intensity: Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")] = 1.0,
+    portrait: Annotated[
+        Path | None, typer.Option(help="of an .mp4: the picture that speaks; default: a presenter")
+    ] = None,
+    identity: Annotated[int, typer.Option(help="which presenter")] = 0,
+    fps: Annotated[float, typer.Option(help="frames a second; default: 60, of an .mp4 25")] = 0,
+    seed: int = 0,
+) -> None:
+    """Curves of a face rig from speech and an emotion, with blinks, gaze and head motion; or a face that follows them.
+
+    thlib animate speech.wav --emotion happy -o talk.csv
+    """
+    kinds = (".csv", ".txt", ".mp4")
+    if out.suffix.lower() not in kinds or (portrait and out.suffix.lower() != ".mp4"):
+        needed = "an .mp4, since a portrait was given" if portrait else f"a file ending in {', '.join(kinds)}"
+        raise MediaError(f"{out} was named as the result: name {needed}")
+    _check_out(out, [file for file in (speech, portrait) if file], kinds)
+    if fps and not 1 <= fps <= 240:
+        raise MediaError(f"{fps:g} frames a second were asked for: choose 1 to 240, or leave --fps out")
+    from thlib.emoface import EmoFacePipeline
+
+    sound, video = _sound(speech), out.suffix.lower() == ".mp4"
+    rate = Fraction(fps or (25 if video else 60)).limit_denominator(1001)
+    rig = EmoFacePipeline.from_pretrained()
+    curves = rig(sound, emotion, intensity=intensity, seed=seed, fps=rate)
+    if not video:
+        curves.save(out)
+    else:
+        from thlib.clip import Video
+        from thlib.ostnet import OSTNetPipeline
+        from thlib.presenter.speak import perform
+
+        acted = perform(identity, curves, sound)
+        with tempfile.TemporaryDirectory() as folder:  # a portrait follows the presenter
+            made = acted.save(Path(folder) / "presenter.mp4" if portrait else out)
+            if portrait:
+                OSTNetPipeline.from_pretrained().save(out, portrait, driving=Video(made))
+    typer.echo(f"{out}: {len(curves.values)} frames at {float(rate):g} frames/s, {emotion}")
+
+
+@app.command()
+def reenact(
+    portrait: Annotated[Path, typer.Argument(help="a picture with a face: photograph, painting")],
+    driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the new video (.mp4)")],
+    mode: Annotated[str, typer.Option(help="classic, closed_form, absolute, relative or best_frame")] = "classic",
+    face: Annotated[int | None, typer.Option(help="which face of several, counted from the left from 0")] = None,
+    badge: Annotated[bool, typer.Option(help="the visible mark on generated frames")] = True,
+) -> None:
+    """Let a portrait follow another person's video, with its sound, at the portrait's size.
+
+    thlib reenact portrait.jpg driving.mp4 -o out.mp4
+    """
+    _check_out(out, [portrait, driving])
+    from thlib.clip import Video
+    from thlib.ostnet import OSTNetPipeline
+
+    source = Video(driving)
+    OSTNetPipeline.from_pretrained().save(out, portrait, driving=source, mode=mode, face=face, badge=badge)
+    for note in source.notes:
+        typer.echo(note)
+    typer.echo(f"{out}: {source.n_frames} generated frames, with {out.with_suffix('.provenance.json')}")
 
 
 @app.command()
@@ -221,9 +293,9 @@ def _beside(out: Path) -> list[Path]:
     return [out.with_suffix(".vtt"), out.with_suffix(".provenance.json")]
 
 
-def _check_out(out: Path, given: Sequence[Path]) -> None:
+def _check_out(out: Path, given: Sequence[Path], kinds: Sequence[str] = (".mp4",)) -> None:
     """Before hours of work: that `out` and what lies beside it can be written, and replace nothing that was given."""
-    ours = [out, *_beside(out)] if out.suffix.lower() == ".mp4" else []
+    ours = [out, *_beside(out)] if out.suffix.lower() in kinds else []
     if not ours or {file.resolve() for file in ours} & {file.resolve() for file in given}:
         raise MediaError(f"the result cannot be written as {out}: name another file, ending in .mp4")
     try:
@@ -256,14 +328,19 @@ def _words(video: "Video", transcript: Path) -> list["Word"]:
 def _speech(sound: Path, text: str) -> "Speech":
     from thlib import speech
 
+    return speech.align_speech(_sound(sound), text)
+
+
+def _sound(file: Path) -> np.ndarray:
+    """The first sound track of a file, mono at 16 kHz (S,)."""
     try:
-        with av.open(sound, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+        with av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
             resampler = av.AudioResampler("flt", "mono", 16000)
             frames = (*container.decode(audio=0), None)  # None: what the resampler still holds
             blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
     except (OSError, IndexError, av.FFmpegError) as error:
-        raise MediaError(f"{sound} cannot be read as sound: give a file with a sound track") from error
-    return speech.align_speech(np.concatenate(blocks or [np.zeros(0, np.float32)]), text)
+        raise MediaError(f"{file} cannot be read as sound: give a file with a sound track") from error
+    return np.concatenate(blocks or [np.zeros(0, np.float32)])
 
 
 def _complaints() -> Iterator[str]:

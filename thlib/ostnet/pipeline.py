@@ -1,0 +1,296 @@
+"""A portrait follows another person's video: landmarks carried over in one of several modes, the picture warped.
+
+    reenact = OSTNetPipeline.from_pretrained()
+    video = reenact(portrait, driving_clip)                 # a Clip of the portrait's size, the driver's rate and sound
+    reenact.save("out.mp4", portrait, Video("talk.mp4"))    # the same for any length, frame by frame
+
+The driving face is seldom as large as the portrait's. `retarget` has the field's remedies side by side, from none
+("absolute") to the closed form of online scale transformation (Hong & Xu 2024, "OSTNet": distances of keypoints from
+their centroid carry the size of a face) and to "classic", which carries over expression and turn of the head alone.
+"""
+
+# T frames  L landmarks (478)  P control points  H height  W width
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from scipy.spatial import ConvexHull
+from scipy.spatial.transform import Rotation
+
+from thlib import provenance
+from thlib.clip import MAX_BYTES, Clip, Video, write
+from thlib.data import sha256
+from thlib.errors import DataError, FaceError, MediaError
+from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, faces, track, track_file
+from thlib.presenter.face import displacement
+from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
+
+MODES = ("classic", "closed_form", "absolute", "relative", "best_frame")
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg")
+SMALLEST = 48  # pixels of a face's longer edge, below which landmarks are guesses
+REACH = 1.2  # in face scales: how far beyond the face's ring the portrait may move
+TURN = 35.0  # degrees: no picture can be turned farther; larger turns approach this
+FEATHER = 0.015  # in face scales: width of the seam around the inner mouth
+OPEN = 0.05  # in face scales: the opening from which on the inner mouth is all the driver's
+Picture = str | Path | np.ndarray
+
+
+def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, FaceTrack]:
+    """A picture as RGB uint8 (H, W, 3) and its face as a track of one frame.
+
+    image  a picture file, an array that is grey, RGB or RGBA (laid on white), or a video file: its first frame. Where
+           `name.track.npz` lies beside the file, its first frame is the face.
+    face   counted from the left, 0 first, where the picture shows several.
+    MediaError for what is no picture; FaceError where there is no face, more than one and no `face`, or one of less
+    than `SMALLEST` pixels.
+    """
+    pixels, found = _pixels(image), None
+    if isinstance(image, str | Path) and (beside := Path(image).with_suffix(".track.npz")).is_file():
+        found = FaceTrack.load(beside).window(0, 1)
+    if found is None:
+        seen = faces(pixels)
+        if not seen or not 0 <= (face or 0) < len(seen):
+            raise FaceError(f"The picture shows {len(seen)} faces; give one with a face that is seen from the front.")
+        if face is None and len(seen) > 1:
+            raise FaceError(
+                f"The picture shows {len(seen)} faces; crop it to one, or name one: face 0 is the leftmost."
+            )
+        still = Clip(pixels[None], Fraction(25), np.zeros((0, 1), np.float32), 16000)
+        found = track(still, face=face or 0, smooth=0)
+    if (edge := float(np.ptp(found.points[0, OVAL, :2], axis=0).max())) < SMALLEST:
+        raise FaceError(f"The face is {edge:.0f} pixels high; give a picture in which it has at least {SMALLEST}.")
+    return pixels, found
+
+
+def _pixels(image: Picture) -> np.ndarray:
+    try:
+        if isinstance(image, str | Path) and Path(image).suffix.lower() in VIDEOS:
+            return next(map((video := Video(image)).picture.to_rgb, video.decode(0, 1)))
+        opened = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):  # 16 bits
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA"):
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return np.array(picture.convert("RGB"))
+    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
+        what = f"An array {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else image
+        raise MediaError(f"{what} cannot be read as a picture; give a PNG or JPEG, or uint8 (H, W, 3).") from error
+
+
+# --- landmarks --------------------------------------------------------------------------------------------------------
+
+
+def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Scale α (T,) of driving points (T, 478, 3) against the source's (478, 3): sqrt(Σ|Δd_D|² / Σ|Δd_S|²).
+
+    Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
+    mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other.
+    """
+
+    def spread(points: np.ndarray) -> np.ndarray:
+        rigid = points[..., RIGID, :].astype(float)
+        return np.sqrt(((rigid - rigid.mean(-2, keepdims=True)) ** 2).sum((-1, -2)))
+
+    return spread(driving) / spread(source)
+
+
+def retarget(source: FaceTrack, driving: FaceTrack, mode: str = "classic") -> np.ndarray:
+    """Landmarks float32 (T, 478, 3) in the source picture's pixels that follow `driving`.
+
+    absolute     the driver's own points: his place, his size, his face.
+    relative     x_S + a (x_t - x_0), a² the ratio of hull areas, anchored at the first frame (FOMM, Siarohin 2019).
+    best_frame   the same, anchored at the frame that is most like the source.
+    closed_form  the driver's points, each frame scaled by `closed_form` and laid on the source's centroid: no anchor.
+    classic      the source's own face with the driver's expression, turns and moves; its size stays, no anchor either.
+    """
+    if mode not in MODES:
+        raise DataError(f"There is no mode {mode!r}; take one of {', '.join(MODES)}.")
+    own, theirs = source.points[0].astype(float), driving.points.astype(float)
+    if mode == "absolute":
+        return driving.points
+    if mode == "closed_form":
+        middle = theirs[:, RIGID].mean(1, keepdims=True)
+        moved = (theirs - middle) / closed_form(theirs, own)[:, None, None] + own[RIGID].mean(0)
+    elif mode == "classic":
+        moved = _carried(source, driving)
+    else:
+        anchor = theirs[_most_like(own, theirs) if mode == "best_frame" else 0]
+        moved = own + np.sqrt(_hull(own) / _hull(anchor)) * (theirs - anchor)
+    return moved.astype(np.float32)
+
+
+def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
+    """Expression (what moves a head-fixed face off its own neutral), turns and moves of `driving` on `source`."""
+    (ours, here), (theirs, there) = _apart(source), _apart(driving)
+    expression = there - (there - displacement(driving.controls)).mean(0)
+    fixed = here - displacement(source.controls) + expression
+    turn = Rotation.from_matrix(theirs.rotation) * Rotation.from_matrix(theirs.rotation).mean().inv()
+    angle = np.degrees(turn.magnitude())
+    shorter = TURN * np.tanh(angle / TURN) / np.maximum(angle, 1e-9)
+    turn = Rotation.from_rotvec(turn.as_rotvec() * shorter[:, None]) * Rotation.from_matrix(ours.rotation[0])
+    shift = ours.shift + (theirs.shift - theirs.shift.mean(0)) * (ours.scale[0] / theirs.scale.mean())
+    return Head(turn.as_matrix(), np.repeat(ours.scale, len(shift)), shift).unfix(fixed)
+
+
+def _apart(found: FaceTrack) -> tuple[Head, np.ndarray]:
+    """Where the head is, and the head-fixed points (T, 478, 3)."""
+    if found.scheme != "mesh478" or found.controls is None:
+        raise FaceError("Reenactment needs 478 points and their controls; track with detector='mesh'.")
+    head = Head.fit(found.points)
+    return head, head.fix(found.points)
+
+
+def _hull(points: np.ndarray) -> float:
+    return ConvexHull(points[:, :2]).volume
+
+
+def _most_like(own: np.ndarray, theirs: np.ndarray) -> int:
+    """The frame of (T, 478, 3) whose 68 points, centred and of hull area 1, differ least from those of (478, 3)."""
+    shapes = [p[IBUG68, :2] - p[IBUG68, :2].mean(0) for p in (own, *theirs)]
+    first, *others = [s / np.sqrt(ConvexHull(s).volume) for s in shapes]
+    return int(np.argmin([((s - first) ** 2).sum() for s in others]))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def render(
+    image: np.ndarray,
+    source: np.ndarray,
+    *,
+    target: np.ndarray,
+    driving: Iterable[np.ndarray] = (),
+    points: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """The picture (H, W, 3) with its landmarks `source` (478, 3) moved to `target` (T, 478, 3), a frame at a time.
+
+    A thin-plate spline carries face, hair and what is near; where lips part farther than in the picture, the inside of
+    the mouth comes from the frames `driving`, whose landmarks are `points` (T, 478, 3), in the portrait's light.
+    """
+    scale = float(Head.fit(source[None]).scale[0])
+    controls = control_points(np.concatenate([source[None], target]))
+    box, edge = surroundings(controls[:1], REACH * scale)
+    controls = np.concatenate([controls, np.broadcast_to(edge, (len(controls), *edge.shape))], axis=1)
+    fade = fade_out(box, 0.3 * scale)
+    box, fade = clipped(box, image.shape[:2]), fade[cut_of(clipped(box, image.shape[:2]), box)]
+    frames = iter(driving)
+    for k, wanted in enumerate(controls[1:]):
+        out = image.copy()
+        out[cut_of(box, (0, 0))] = sample(
+            image, face_flows(wanted, controls[:1], box=box, scale=scale)[0] * fade, box=box
+        )
+        frame = next(frames, None)
+        if frame is not None:
+            open_by = (_gap(target[k]) - _gap(source)) / (OPEN * scale)
+            _mouth(out, target[k], frame, points[k], float(np.clip(open_by, 0, 1)), FEATHER * scale)
+        yield out
+
+
+def _gap(points: np.ndarray) -> float:
+    return float(np.linalg.norm(points[13] - points[14]))
+
+
+def _mouth(
+    out: np.ndarray, target: np.ndarray, frame: np.ndarray, points: np.ndarray, share: float, feather: float
+) -> None:
+    """Lay the inside of the mouth of `frame` (landmarks `points`) between the lips of `target` in `out`."""
+    lips = target[LIPS_INNER, :2]
+    low, high = np.floor(lips.min(0) - 3 * feather), np.ceil(lips.max(0) + 3 * feather)
+    box = clipped((*low.astype(int).tolist(), *high.astype(int).tolist()), out.shape[:2])
+    if not share or box[2] - box[0] < 2 or box[3] - box[1] < 2:
+        return
+    mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.float32)
+    cv2.fillPoly(mask, [np.round((lips - box[:2] - 0.5) * 16).astype(np.int32)], share, cv2.LINE_AA, 4)
+    mask = cv2.GaussianBlur(mask, (0, 0), max(feather, 0.5))[..., None]
+    scale = float(Head.fit(target[None]).scale[0])
+    flow = face_flows(target[LIPS, :2], [points[LIPS, :2]], box=box, scale=scale)[0]
+    inside = sample(frame, flow, box=box).astype(np.float32)
+    cut = cut_of(box, (0, 0))
+    inside *= (_skin(out, target) / np.maximum(_skin(frame, points), 1)).clip(0.4, 2.5)
+    out[cut] = np.rint(out[cut] + mask * (inside.clip(0, 255) - out[cut])).astype(np.uint8)
+
+
+def _skin(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Median colour (3,) of the cheeks."""
+    at = points[[50, 280, 101, 330, 205, 425, 36, 266], :2].astype(int)
+    x, y = np.clip(at, 0, np.array(image.shape[1::-1]) - 1).T
+    return np.median(image[y, x].astype(np.float32), axis=0)
+
+
+# --- pipeline ---------------------------------------------------------------------------------------------------------
+
+
+class OSTNetPipeline:
+    """Portrait and driving video in, video out; `retarget` and `render` are its stages."""
+
+    @classmethod
+    def from_pretrained(cls, name: str = "default") -> OSTNetPipeline:
+        """The pipeline; the classical modes need no weights. DataError for any name but "default"."""
+        if name != "default":
+            raise DataError(f"There are no weights {name!r} for reenactment; take 'default'.")
+        return cls()
+
+    def __call__(
+        self, source_image: Picture, driving: Clip | Video, mode: str = "classic", *, face: int | None = None
+    ) -> Clip:
+        """The reenacted clip: the portrait's size, the driver's frame rate and sound, in memory.
+
+        mode, face: see `retarget` and `portrait`. MediaError, FaceError and DataError say what does not fit.
+        """
+        frames, sound = _reenacted(source_image, driving, mode, face)
+        if (size := sound.frames.nbytes * _length(driving)) > MAX_BYTES:
+            need = f"{size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}"
+            raise MediaError(f"The result would take {need}; write it to a file with `save`, or give less.")
+        return replace(sound, frames=np.stack(list(frames)))
+
+    def save(
+        self,
+        out: str | Path,
+        source_image: Picture,
+        *,
+        driving: Clip | Video,
+        mode: str = "classic",
+        face: int | None = None,
+        badge: bool = True,
+    ) -> Path:
+        """Write what the call returns to `out`, frame by frame, with a badge on it and its provenance beside it."""
+        frames, sound = _reenacted(source_image, driving, mode, face)
+        shown = sha256(source_image) if isinstance(source_image, str | Path) else None
+        record = provenance.record(
+            driving.path if isinstance(driving, Video) else None,
+            [(0.0, _length(driving) / float(driving.fps))],
+            actions=["A portrait follows the motion of the source."],
+            details={"method": f"reenactment, {mode}", "badge": badge, "portrait": shown},
+        )
+        if badge:
+            frames = (provenance.badge(frame[None], "AI-generated")[0] for frame in frames)
+        write(out, sound, frames=frames, metadata=provenance.container_tags(record))
+        provenance.write_sidecar(out, record)
+        return Path(out)
+
+
+def _reenacted(
+    source_image: Picture, driving: Clip | Video, mode: str, face: int | None
+) -> tuple[Iterator[np.ndarray], Clip]:
+    """The new frames, and the driver's sound under one picture of the portrait's size."""
+    image, source = portrait(source_image, face=face)
+    found = track(driving) if isinstance(driving, Clip) else track_file(driving.path)
+    target, audio = retarget(source, found, mode), driving.audio
+    if isinstance(driving, Clip):
+        pictures = driving.frames
+    else:
+        pictures, audio = map(driving.picture.to_rgb, driving.decode(0, driving.n_frames)), audio()
+    frames = render(image, source.points[0], target=target, driving=pictures, points=found.points)
+    return frames, Clip(image[None], driving.fps, audio, driving.audio_rate)
+
+
+def _length(driving: Clip | Video) -> int:
+    return len(driving.frames) if isinstance(driving, Clip) else driving.n_frames
