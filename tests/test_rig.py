@@ -201,8 +201,8 @@ def test_live_link_files_read_as_published(tmp_path):
     np.testing.assert_allclose(angles, (np.pi / 2, np.pi / 4, -np.pi / 6), atol=1e-6)
     look = {name: values[:, ARKIT.index(f"eyeLook{name}")] for name in ("OutLeft", "InLeft", "UpRight", "DownRight")}
     yaw, pitch = ([float(row[name]) for row in rows] for name in ("LeftEyeYaw", "RightEyePitch"))
-    np.testing.assert_allclose(yaw, EYE_TURN * (look["OutLeft"] - look["InLeft"]), atol=1e-6)
-    np.testing.assert_allclose(pitch, EYE_TURN * (look["DownRight"] - look["UpRight"]), atol=1e-6)
+    np.testing.assert_allclose(yaw, EYE_TURN["X"] * (look["OutLeft"] - look["InLeft"]), atol=1e-6)
+    np.testing.assert_allclose(pitch, EYE_TURN["Y"] * (look["UpRight"] - look["DownRight"]), atol=1e-6)
     assert {float(row["LeftEyeRoll"]) for row in rows} == {0}
 
 
