@@ -56,7 +56,9 @@ def main() -> None:
 def edit(
     video: Annotated[Path, typer.Argument(help="the video to edit")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the edited video (.mp4)")],
-    transcript: Annotated[Path, typer.Option(help="its words: plain text, GRID .align or .TextGrid")],
+    transcript: Annotated[
+        Path | None, typer.Option(help="its words: text, GRID .align or .TextGrid; default: the .TextGrid beside it")
+    ] = None,
     replace: Annotated[list[str], typer.Option(help='"now=soon"; "f#2=g" for the second f')] = [],  # noqa: B006
     insert: Annotated[list[str], typer.Option(help='"f=>very": after f; "=>well": at the start')] = [],  # noqa: B006
     delete: Annotated[list[str], typer.Option(help='"bin"')] = [],  # noqa: B006
@@ -76,6 +78,8 @@ def edit(
         raise EditError("--text was given together with single edits: give the whole edited text, or edits of words")
     if sound_text and not sound:
         raise EditError("--sound-text was given without --sound: give the recording that says it, or leave both out")
+    if not transcript and not (transcript := video.with_suffix(".TextGrid")).is_file():
+        raise SpeechError(f"the words of {video} are not known: give its text with --transcript")
     _check_out(out, [file for file in (video, transcript, text, sound) if file])
     shown = {"desc": "reading the words", "bar_format": "{desc:<24}{bar}{elapsed}", "disable": None}  # None: a terminal
     with tqdm(total=4, **shown) as bar, warnings.catch_warnings(record=True) as doubts:

@@ -164,12 +164,16 @@ def track_file(
 ) -> FaceTrack:
     """`track` of a video file: from its sidecar (`talk.track.npz` beside `talk.mp4`) if it has one, else kept in the
     cache (`thlib data purge tracks` deletes it: landmarks are biometric data) and found only once."""
-    beside = Path(path).with_suffix(".track.npz")
-    if detector == "sidecar" or (detector is None and beside.is_file()):
-        return _sidecar(beside, Video(path))
+    if detector == "sidecar" or (detector is None and sidecar(path).is_file()):
+        return _sidecar(sidecar(path), Video(path))
     key = [data.sha256(path), TRACKER, detector or "mesh", face, smooth > 0]
     found = data.cached("tracks", key, lambda: _track(Video(path), *key[2:4], settle=key[4])._arrays())
     return FaceTrack._of(found).smoothed(smooth)
+
+
+def sidecar(path: str | Path) -> Path:
+    """Where the track of a video or picture lies, if it came with one: `talk.track.npz` beside `talk.mp4`."""
+    return Path(path).with_suffix(".track.npz")
 
 
 def faces(frame: np.ndarray) -> list[Face]:

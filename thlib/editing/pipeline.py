@@ -28,7 +28,7 @@ from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
-from thlib.landmarks import FaceTrack, Head, track
+from thlib.landmarks import FaceTrack, Head, sidecar, track, track_file
 from thlib.speech import Speech, log_mel
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
@@ -195,9 +195,8 @@ class TextEditPipeline:
         heard = sound.cut(begin + moved, end + moved + grown)
         mel = log_mel(heard.mono16k(), fps, end - begin + grown)
         words = [Word(w.text, w.start - float(begin / fps), w.end - float(begin / fps)) for w in words]
-        found = Window(
-            clip, track(clip), mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown
-        )
+        seen = _track(source, clip, begin, end)
+        found = Window(clip, seen, mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown)
         for k, seen in zip((first - 1, last), found.border(found.track.shown)):
             if seen is not None and not seen:
                 raise FaceError(
@@ -236,6 +235,13 @@ class _Picked(Sequence):
 
     def __getitem__(self, k: int) -> np.ndarray:
         return self.frames[self.index[k]]
+
+
+def _track(source: Clip | Video, clip: Clip, begin: int, end: int) -> FaceTrack:
+    """The face in frames [begin, end) of `source`, which are `clip`: from its sidecar where it came with one."""
+    if isinstance(source, Video) and sidecar(source.path).is_file():
+        return track_file(source.path).window(begin, end)
+    return track(clip)
 
 
 def _length(source: Clip | Video) -> int:

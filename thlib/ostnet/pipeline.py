@@ -27,7 +27,7 @@ from thlib import provenance
 from thlib.clip import MAX_BYTES, Clip, Video, write
 from thlib.data import sha256
 from thlib.errors import DataError, FaceError, MediaError
-from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, faces, track, track_file
+from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, faces, sidecar, track, track_file
 from thlib.presenter.face import displacement
 from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
 
@@ -51,8 +51,8 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
     than `SMALLEST` pixels.
     """
     pixels, found = _pixels(image), None
-    if isinstance(image, str | Path) and (beside := Path(image).with_suffix(".track.npz")).is_file():
-        found = FaceTrack.load(beside).window(0, 1)
+    if isinstance(image, str | Path) and sidecar(image).is_file():
+        found = FaceTrack.load(sidecar(image)).window(0, 1)
     if found is None:
         seen = faces(pixels)
         if not seen or not 0 <= (face or 0) < len(seen):
