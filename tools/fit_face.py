@@ -30,15 +30,9 @@ from thlib.presenter.face import LIP_PAIRS, LIP_SHARE
 OUT = Path(landmarks.__file__).parent / "weights" / "face_model.npz"
 FLIP = np.array([-1.0, 1, 1])
 SWAP = [BLENDSHAPES.index(n.replace("Left", "#").replace("Right", "Left").replace("#", "Right")) for n in BLENDSHAPES]
-TALKING = (
-    "echomimic_a echomimic_c latentsync_demo1_small_face lp_d0 lp_d13 lp_d18_silent_expressions lp_d3 lp_d6 lp_d9 "
-    "may_512 obama_weekly_450 retalk_1_vfr synctalk_demo wda_katiehill"
-).split()
+TALKING = ["echomimic_a", "echomimic_c", "latentsync_demo1_small_face", "lp_d0", "lp_d13", "lp_d18_silent_expressions", "lp_d3", "lp_d6", "lp_d9", "may_512", "obama_weekly_450", "retalk_1_vfr", "synctalk_demo", "wda_katiehill"]
 PORTRAITS = ("astronaut.png", "biden_tall.jpg")
-AUTHORED = (
-    "cheekPuff cheekSquintLeft cheekSquintRight jawForward mouthClose noseSneerLeft noseSneerRight eyeBlinkLeft "
-    "eyeBlinkRight"
-).split()
+AUTHORED = ["cheekPuff", "cheekSquintLeft", "cheekSquintRight", "jawForward", "mouthClose", "noseSneerLeft", "noseSneerRight", "eyeBlinkLeft", "eyeBlinkRight"]
 MODES, RIDGE, COMPONENTS = 12, 5.0, 40
 
 

@@ -1,0 +1,312 @@
+"""Write thlib/weights/head_model.npz: the mesh of the presenter around its face, and how it follows the face.
+
+    python tools/build_head.py
+
+The face mesh is divided once (the 468 points stay vertices, OVAL's edges bend). Around it, drawn by formula: skull,
+ears, neck, shoulders, eye and mouth fillings, and hair, whose styles are offsets of one shell, a curtain and a bun.
+Every vertex beyond the face's lies at `rest` and follows one face vertex, its `anchor`, by a `weight`.
+"""
+
+# F triangles  E edges  V vertices  N columns of the head's rings (72)
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from thlib import landmarks
+from thlib.landmarks import EYES, LIPS_INNER, OVAL
+from thlib.presenter.face import CORNERS, LIDS, LIP_PAIRS, model
+
+OUT = Path(landmarks.__file__).parent / "weights" / "head_model.npz"
+SKIN, HAIR, CLOTH, EYE, MOUTH = range(5)
+SKULL, RADII = np.array([0, -0.15, 0.72]), np.array([0.87, 1.03, 1.05])
+RINGS = np.array([0.0, 0.06, 0.14, 0.24, 0.36, 0.5, 0.64, 0.78, 0.9, 1.0])
+STYLES = {  # thickness on top, at the sides, at the back; curls; the curtain's end (y); bun; front lift; part
+    "bald": (-0.06, -0.06, -0.06, 0, -1, 0, 0, 0),
+    "buzz": (0.02, 0.012, 0.015, 0, -1, 0, 0, 0),
+    "short": (0.17, 0.05, 0.07, 0.01, -1, 0, 0.04, 0.4),
+    "quiff": (0.24, 0.04, 0.06, 0.015, -1, 0, 0.1, 0),
+    "curly": (0.26, 0.16, 0.17, 0.05, -1, 0, 0.03, 0),
+    "afro": (0.42, 0.34, 0.36, 0.035, -1, 0, 0.02, 0),
+    "bob": (0.17, 0.12, 0.16, 0.008, 1.25, 0, 0.02, 0.35),
+    "long": (0.16, 0.11, 0.16, 0.008, 2.35, 0, 0.02, 0.3),
+    "wavy": (0.2, 0.15, 0.19, 0.03, 1.9, 0, 0.03, -0.3),
+    "bun": (0.08, 0.05, 0.07, 0.004, -1, 1, 0.0, 0),
+}
+
+
+def smooth(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between (also downwards, where low > high)."""
+    u = np.clip((value - low) / (high - low), 0, 1)
+    return u * u * (3 - 2 * u)
+
+
+class Mesh:
+    """Vertices and triangles as they are added, with all that is known of each."""
+
+    def __init__(self):
+        self.columns = {n: [] for n in ("rest", "anchor", "weight", "uv", "kind", "tint", "follow", "scalp")}
+        self.triangles, self.materials, self.count = [], [], 0
+
+    def add(self, rest: np.ndarray, *, anchor, weight, uv=(0.02, 0.02), kind=SKIN, tint=1.0, follow=1.0, scalp=0.0):
+        """Add vertices (n, 3) and return their numbers."""
+        n = len(rest)
+        values = dict(anchor=anchor, weight=weight, kind=kind, tint=tint, follow=follow, scalp=scalp)
+        for name, value in values.items():
+            self.columns[name].append(np.broadcast_to(np.asarray(value), n))
+        self.columns["rest"].append(np.asarray(rest, float))
+        self.columns["uv"].append(np.broadcast_to(np.asarray(uv, float), (n, 2)))
+        self.count += n
+        return np.arange(self.count - n, self.count)
+
+    def grid(self, numbers: np.ndarray, material: int, *, closed: bool = True, towards: int = 1) -> None:
+        """Triangles between the rows of vertex numbers (rows, columns), facing away from their middle (or into it)."""
+        right = np.roll(numbers, -1, axis=1)
+        a, b, c, d = numbers[:-1], right[:-1], numbers[1:], right[1:]
+        quads = np.stack([a, b, c, d], -1)[:, : None if closed else -1].reshape(-1, 4)
+        cells, rest = np.concatenate([quads[:, [0, 1, 2]], quads[:, [2, 1, 3]]]), np.concatenate(self.columns["rest"])
+        a, b, c = np.moveaxis(rest[cells], 1, 0)
+        out = (np.cross(c - a, b - a) * (a - rest[numbers].mean((0, 1)))).sum() * towards
+        self.faces(cells if out > 0 else cells[:, ::-1], material)
+
+    def faces(self, triangles: np.ndarray, material: int) -> None:
+        """Add triangles (n, 3)."""
+        self.triangles.append(triangles)
+        self.materials.append(np.full(len(triangles), material))
+
+
+def divided() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges (E, 2) of the face mesh, its triangles divided into four, and which edges stay straight (E,)."""
+    tri = model().triangles
+    edges = np.sort(np.concatenate([tri[:, [0, 1]], tri[:, [1, 2]], tri[:, [2, 0]]]), axis=1)
+    edges, number = np.unique(edges, axis=0, return_inverse=True)
+    ab, bc, ca = 468 + number.reshape(3, -1)
+    a, b, c = tri.T
+    four = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    holes = np.concatenate([*EYES, LIPS_INNER])
+    return edges, np.concatenate([np.stack(t, 1) for t in four]), np.isin(edges, holes).all(1)
+
+
+def chain(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """A line of face points with the middles of its edges between."""
+    out = [points[0]]
+    for a, b in zip(points[:-1], points[1:]):
+        out += [468 + np.flatnonzero((edges == np.sort([a, b])).all(1))[0], b]
+    return np.array(out)
+
+
+def skull(base: np.ndarray, t: float) -> np.ndarray:
+    """Points (N, 3) at `t` of the way from the face's edge `base` (N, 3) over an ellipsoid to the back of the head."""
+    way = (base - SKULL) / RADII
+    radius = np.linalg.norm(way, axis=1, keepdims=True)
+    start, pole = way / radius, np.array([0, 0.12, 1.0]) / np.hypot(0.12, 1)
+    angle = np.arccos(start @ pole)[:, None]
+    turned = (np.sin((1 - t) * angle) * start + np.sin(t * angle) * pole) / np.sin(angle)
+    fade = smooth(np.array(t), 0.0, 0.45)
+    return SKULL + RADII * turned * (radius + (1 - radius) * fade)
+
+
+def hair_thickness(rest: np.ndarray, t: np.ndarray, style: tuple) -> np.ndarray:
+    """Thickness (n,) of the hair at points of the skull (n, 3) at `t` of their column."""
+    top, sides, back, curls, _, _, lift, part = style
+    x, y, z = ((rest - SKULL) / RADII).T
+    up = smooth(-y, 0.1, 0.75)
+    low = sides + (back - sides) * smooth(z, 0.1, 0.8)
+    thick = low + (top - low) * up + lift * smooth(z, -0.2, -0.75) * up
+    wave = np.sin(9 * x + 5 * y + 1) * np.sin(8 * z + 4 * x) + 0.6 * np.sin(19 * x - 13 * z) * np.sin(17 * y + 11 * z)
+    thick = thick + curls * wave
+    if part:
+        thick = thick - 0.07 * np.exp(-0.5 * ((x - part) / 0.07) ** 2) * up * smooth(t, 0.5, 0.3)
+    edge = smooth(t, -0.01, 0.13)
+    limit = 0.12 + 0.62 * smooth(z, 0.05, 0.6)  # where the hair ends below
+    inside = smooth(rest[:, 1], limit + 0.12, limit - 0.1) * edge
+    return -0.05 + (thick + 0.05) * inside
+
+
+def hair_mask(rest: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Where hair grows on the skull, (n,) in [0, 1]."""
+    return smooth(hair_thickness(rest, t, STYLES["buzz"]), -0.03, 0.012)
+
+
+def face_part(mesh: Mesh, edges: np.ndarray, four: np.ndarray) -> np.ndarray:
+    """Add the face; the texture coordinates of its vertices, in the left half of the texture."""
+    flat = model().layout[:468]
+    flat = np.concatenate([flat, flat[edges].mean(1)])
+    uv = np.stack([0.25 + flat[:, 0] * 0.155, 0.5 + (flat[:, 1] - 0.55) * 0.34], 1)
+    neutral = np.concatenate([model().neutral[:468], model().neutral[edges].mean(1)])
+    mesh.add(neutral, anchor=np.arange(len(flat)), weight=1.0, uv=uv)
+    mesh.faces(four, SKIN)
+    return uv
+
+
+def shell(mesh: Mesh, ring: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add the skull behind the ring (N,) of face vertices; its points (rings, N, 3) and the hair's rows of numbers."""
+    base = np.concatenate(mesh.columns["rest"])[ring]
+    out = uv[ring] - [0.25, 0.5]
+    out = out / np.linalg.norm(out, axis=1, keepdims=True)
+    points, rows = np.stack([skull(base, t) for t in RINGS]), [ring]
+    points[0] = base
+    for k, t in enumerate(RINGS[1:], 1):
+        edge = (uv[ring] + out * 0.012 * min(k, 3)).clip(0.005, 0.495)
+        fade = 1 - 0.75 * smooth(np.array(t), 0, 0.7)
+        under = 1 - 0.45 * smooth(points[k][:, 1], 0.7, 1.15) * smooth(np.array(t), 0.0, 0.2)
+        scalp = hair_mask(points[k], np.full(len(ring), t))
+        rows.append(mesh.add(points[k], anchor=ring, weight=fade, uv=edge, tint=under, scalp=scalp))
+    mesh.grid(np.stack(rows), SKIN)
+    return points, np.stack(rows)
+
+
+def ears(mesh: Mesh) -> None:
+    """Add both ears: a bowl with a rim, and a skirt that reaches into the head."""
+    angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    profile = [  # radius, height above the ear's plane, shade
+        (0.0, 0.0, 0.62), (0.3, -0.005, 0.66), (0.55, 0.045, 0.9), (0.7, 0.03, 0.8), (0.84, 0.075, 1.0),
+        (0.96, 0.08, 1.02), (1.02, 0.045, 1.0), (0.95, 0.0, 0.85), (0.6, -0.13, 0.7),
+    ]  # fmt: skip
+    for side, anchor in ((-1, 234), (1, 454)):
+        out, back = np.array([side * 0.86, 0, -0.5]), np.array([side * 0.5, -0.05, 0.86])
+        down, rows = np.array([side * -0.06, 0.98, -0.16]), []
+        for radius, height, shade in profile:
+            a, b = radius * np.cos(angle), radius * np.sin(angle)
+            narrow = 1 - 0.42 * b.clip(0) ** 1.5 - 0.1 * b.clip(max=0) ** 2
+            place = np.outer(a * 0.2 * narrow - 0.02 * b, back) + np.outer(b * 0.33, down)
+            rest = np.array([side * 0.86, 0.13, 0.8]) + place + height * out
+            rows.append(mesh.add(rest, anchor=anchor, weight=1.0, tint=shade))
+        rows = np.stack(rows)
+        mesh.grid(rows, SKIN)
+
+
+def tube(rows: list, columns: int) -> np.ndarray:
+    """Points (rows, columns, 3) of a tube: (y, half width, half depth, z of the axis) a row; column 0 is the front."""
+    angle = np.linspace(0, 2 * np.pi, columns, endpoint=False)
+    return np.stack([np.stack([a * np.sin(angle), 0 * angle + y, z - b * np.cos(angle)], 1) for y, a, b, z in rows])
+
+
+def neck(mesh: Mesh) -> None:
+    """Add the neck: its upper end turns with the head."""
+    rows = [(0.5, 0.5, 0.45, 0.82), (0.8, 0.5, 0.46, 0.82), (1.05, 0.49, 0.47, 0.83), (1.28, 0.48, 0.47, 0.85)]
+    rows += [(1.45, 0.485, 0.48, 0.87), (1.6, 0.51, 0.5, 0.89), (1.78, 0.6, 0.53, 0.9), (2.05, 0.8, 0.56, 0.9)]
+    points, numbers = tube(rows, 36), []
+    for row in points:
+        follow = smooth(row[:, 1], 1.7, 0.8)
+        tint = 1 - 0.4 * smooth(row[:, 1], 1.65, 1.1)
+        numbers.append(mesh.add(row, anchor=152, weight=0.0, tint=tint, follow=follow))
+    mesh.grid(np.stack(numbers), SKIN)
+
+
+def torso(mesh: Mesh) -> None:
+    """Add the shoulders, coloured by the texture's lower right quarter: neckline and cloth are drawn there."""
+    rows = [(1.42, 0.42, 0.4, 0.88), (1.52, 0.52, 0.5, 0.88), (1.6, 0.66, 0.56, 0.89), (1.68, 0.9, 0.6, 0.9)]
+    rows += [(1.78, 1.25, 0.64, 0.9), (1.9, 1.6, 0.68, 0.9), (2.06, 1.87, 0.74, 0.9), (2.3, 2.03, 0.8, 0.9)]
+    rows += [(2.65, 2.12, 0.86, 0.9), (3.2, 2.2, 0.9, 0.9), (4.0, 2.25, 0.92, 0.9), (6.0, 2.3, 0.92, 0.9)]
+    angle = np.linspace(-1, 1, 49)
+    numbers = []
+    for k, row in enumerate(tube(rows, 48)):
+        row = np.roll(row, 24, axis=0)[np.r_[0:48, 0]]
+        drop = 0.1 * (row[:, 2] < 0.9) * smooth(abs(row[:, 0]), 0.9, 0.2) * smooth(row[:, 1], 2.2, 1.6)
+        row = row + np.stack([0 * drop, drop, 0 * drop], 1)
+        uv = np.stack([0.75 + 0.24 * angle, np.full(49, 0.515 + 0.47 * k / (len(rows) - 1))], 1)
+        numbers.append(mesh.add(row, anchor=152, weight=0.0, kind=CLOTH, uv=uv, follow=0.0))
+    mesh.grid(np.stack(numbers), CLOTH, closed=False)
+
+
+def fillings(mesh: Mesh, edges: np.ndarray) -> None:
+    """Add what is seen between the lids and between the lips, on the same contours; the tint is the lids' shadow."""
+    base = np.concatenate(mesh.columns["rest"])
+    corners = [*CORNERS, LIPS_INNER[[0, 10]]]
+    for k, (lines, (a, b)) in enumerate(zip([*LIDS, LIP_PAIRS], corners)):
+        rows = []
+        for line, shade in zip(lines, (0.5, 0.95)):
+            numbers = chain(np.r_[a, line, b], edges)
+            rows.append(mesh.add(base[numbers] + [0, 0, 0.03], anchor=numbers, weight=1.0, kind=EYE, tint=shade))
+        cells = np.stack(rows if k != 1 else [row[::-1] for row in rows])
+        first = cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1]
+        second = cells[1:, :-1], cells[:-1, 1:], cells[1:, 1:]
+        mesh.faces(np.concatenate([np.stack([c.ravel() for c in t], 1) for t in (first, second)]), EYE + k)
+
+
+def hair(mesh: Mesh, ring: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
+    """Add the hair, hidden, and give its offsets (styles, vertices, 3)."""
+    n, start = points.shape[1], mesh.count
+    columns = np.linspace(0, 1, n, endpoint=False)
+    rows = []
+    dense = np.linspace(0, 1, 22)
+    shells = np.stack([skull(points[0], t) for t in dense])
+    for t, row in zip(dense, shells):
+        uv = np.stack([0.52 + 0.46 * abs(2 * columns - 1), np.full(n, 0.02 + 0.45 * t)], 1)
+        rows.append(mesh.add(row, anchor=ring, weight=1 - 0.75 * smooth(np.array(t), 0, 0.7), uv=uv, kind=HAIR))
+    mesh.grid(np.stack(rows), HAIR)
+    normal = (shells - SKULL) / RADII**2
+    normal /= np.linalg.norm(normal, axis=2, keepdims=True)
+    t = np.repeat(dense, n)
+    shell_offsets = [
+        (normal.reshape(-1, 3) * hair_thickness(shells.reshape(-1, 3), t, style)[:, None]) for style in STYLES.values()
+    ]
+    sheet, sheet_offsets = curtain(mesh)
+    bun_offsets = bun(mesh)
+    offsets = [np.concatenate(parts) for parts in zip(shell_offsets, sheet_offsets, bun_offsets)]
+    return {"hair_start": np.array(start), "hair": np.stack(offsets)}
+
+
+def curtain(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Add a sheet around the back of the head from temple to temple, and its offsets by style."""
+    angle = np.radians(np.linspace(-104, 104, 40))
+    down = np.linspace(0, 1, 14)
+    home = np.stack([0.6 * np.sin(angle), np.full(40, -0.35), 0.75 + 0.6 * np.cos(angle)], 1)
+    rows = []
+    for v in down:
+        uv = np.stack([0.52 + 0.46 * np.linspace(0, 1, 40), np.full(40, 0.02 + 0.45 * v)], 1)
+        follow = 1 - 0.85 * smooth(np.array(v), 0.45, 1)
+        rows.append(mesh.add(home, anchor=168, weight=0.0, uv=uv, kind=HAIR, follow=follow, tint=0.9))
+    mesh.grid(np.stack(rows), HAIR + 5, closed=False)
+    out = []
+    for _, side, _, curls, end, _, _, _ in STYLES.values():
+        if end < 0:
+            out.append(np.zeros((14 * 40, 3)))
+            continue
+        y = -0.35 + (end + 0.35) * down[:, None] + 0 * angle
+        wide = 0.86 + side * 0.9 * smooth(y, -0.4, 0.1) + 0.12 * smooth(y, 0.6, 1.8)
+        wide = wide - 0.12 * smooth(down[:, None] + 0 * angle, 0.8, 1.0)
+        wave = curls * np.sin(9 * y + 3 * np.sin(4 * angle))
+        sheet = np.stack([(wide + wave) * np.sin(angle), y, 0.78 + (wide * 1.12 + wave) * np.cos(angle)], 2)
+        out.append((sheet - home).reshape(-1, 3))
+    return home, out
+
+
+def bun(mesh: Mesh) -> list[np.ndarray]:
+    """Add a ball on the crown, and its offsets by style."""
+    lat, lon = np.linspace(0, np.pi, 9), np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    ball = np.stack(
+        [np.outer(np.sin(lat), np.sin(lon)), np.outer(np.cos(lat), np.ones(16)), np.outer(np.sin(lat), np.cos(lon))], 2
+    )
+    home = np.array([0, -0.3, 0.75])
+    numbers = []
+    for k, row in enumerate(ball):
+        uv = np.stack([0.52 + 0.46 * abs(np.linspace(-1, 1, 16)), np.full(16, 0.02 + 0.4 * k / 9)], 1)
+        numbers.append(mesh.add(home + 0 * row, anchor=168, weight=0.0, uv=uv, kind=HAIR))
+    mesh.grid(np.stack(numbers), HAIR + 5)
+    big = (ball * [0.36, 0.3, 0.34] + [0, -1.05, 0.35]).reshape(-1, 3)
+    return [big * style[5] for style in STYLES.values()]
+
+
+def main() -> None:
+    """Build, write."""
+    edges, four, straight = divided()
+    mesh = Mesh()
+    uv = face_part(mesh, edges, four)
+    ring = chain(np.r_[OVAL, OVAL[0]], edges)[:-1]
+    points, _ = shell(mesh, ring, uv)
+    ears(mesh)
+    neck(mesh)
+    torso(mesh)
+    fillings(mesh, edges)
+    arrays = hair(mesh, ring, points)
+    arrays |= {name: np.concatenate(column) for name, column in mesh.columns.items()}
+    arrays |= {"triangles": np.concatenate(mesh.triangles), "materials": np.concatenate(mesh.materials)}
+    small = {k: v.astype(np.float16 if v.dtype.kind == "f" else np.int16) for k, v in arrays.items()}
+    np.savez_compressed(OUT, **small, edges=edges.astype(np.int16), straight=straight, styles=np.array(list(STYLES)))
+
+
+if __name__ == "__main__":
+    main()
