@@ -1,7 +1,7 @@
 """The presenter speaks: phones with their times and an emotion become curves, curves and a person become a video.
 
     done = say("Good morning.", emotion="happy", identity=7)
-    done.save("hello.mp4")                  # with its track, words and provenance beside it
+    done.save("hello.mp4")                              # its track, words and provenance lie beside it
 
 Co-articulation by dominance functions (Cohen & Massaro 1993, "Modeling coarticulation in synthetic visual speech"):
 each phone pulls every control towards its target; its pull fades with the distance in time, and the pulls are averaged.
@@ -10,40 +10,233 @@ each phone pulls every control towards its target; its pull fades with the dista
 # T frames  P phones  K controls (52)
 from __future__ import annotations
 
-from thlib.rig import ARKIT
+import functools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
 
-BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
-# A target is a letter and hundredths: Jaw open, tongue Out; Round (pucker), Funnel, Wide (stretch), Smile; Lower lip
+import numpy as np
+
+from thlib import clip, provenance, speech
+from thlib.behaviour import add_blinks, add_gaze, expression, head_motion
+from thlib.clip import Clip, Phone
+from thlib.landmarks import FaceTrack
+from thlib.mux import sample_at
+from thlib.presenter.render import Person, person, place, render
+from thlib.rig import ARKIT, Curves
+from thlib.speech import Speech
+
+# Targets, a letter and hundredths: Jaw open, tongue Out; Rounded (pucker), Funnel, Wide (stretch), Smile; Lower lip
 # down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in).
-_CONTROLS = {
-    "J": "jawOpen", "O": "tongueOut", "R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*",
-    "L": "mouthLowerDown*", "T": "mouthUpperUp*", "C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower",
-}  # fmt: skip
-_GROUPS = "JO", "RFWS", "LT", "CPB"  # jaw, rounding, height of the lips, closure: each with its own dominance
-# Phones: targets; then strengths in the four groups and reach in s (of a closure CLOSURE).
-_TABLE = """
-    AA J40 L9 | 1 1 1 1 .07           AE J36 L11 T5 S8 | 1 1 1 1 .07    AH J25 L6 | .8 .6 .8 1 .06
-    AO J30 R30 F22 | 1 2 1 1 .08      EH J31 L9 T3 S8 | 1 1 1 1 .07     ER J19 R18 F16 | .9 1.2 .9 1 .07
-    IH J21 L7 S10 W4 | .8 .8 .8 1 .06  IY J17 L9 T2 S20 W9 | 1 1.4 1 1 .07  UH J19 R34 F16 | .9 1.8 .9 1 .08
-    UW J11 R60 F18 | 1 3 1 1 .10      W J8 R68 F14 | 1.5 4 1 1 .10      R J13 R28 F18 | 1 1.5 1 1 .07
-    Y J13 S15 W7 | 1 1 .8 1 .06       L J18 L7 | 1 .2 .8 1 .05          HH J20 | .15 .1 .15 1 .05
-    B J8 C100 | 1.5 .4 3 60 .05       P J7 C100 P12 | 1.5 .4 3 60 .05   M J8 C100 P6 | 1.5 .4 3 60 .05
-    F J4 T16 B80 | 3 .6 6 60 .05      V J5 T14 B70 | 3 .6 6 60 .05
-    TH J13 L8 T4 O40 | 2 .3 1.5 1 .05  DH J13 L7 T3 O30 | 1.5 .2 1.2 1 .04
-    T J15 L7 T2 | 1 .2 .7 1 .04       D J15 L7 T2 | 1 .2 .7 1 .04       N J15 L6 | .9 .2 .6 1 .04
-    S J10 L10 T5 S10 W8 | 3 .5 1.5 1 .05  Z J10 L10 T5 S8 W7 | 3 .5 1.5 1 .05
-    SH J11 F42 R26 | 3 2.5 1 1 .07    ZH J11 F40 R26 | 3 2.5 1 1 .07
-    CH J11 F42 R24 | 3 2.5 1 1 .06    JH J11 F38 R24 | 3 2.5 1 1 .06
-    K J19 L5 | .5 .1 .4 1 .04         G J19 L5 | .5 .1 .4 1 .04         NG J18 L5 | .5 .1 .4 1 .04
-    SIL J1 | 1 1 1 1 .06
-"""
-DIPHTHONGS = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
+_TARGETS = """AA J40 L9; AE J36 L11 T5 S8; AH J25 L6; AO J30 R30 F22; EH J31 L9 T3 S8; ER J19 R18 F16; IH J21 L7 S10 W4;
+    IY J17 L9 T2 S20 W9; UH J19 R34 F16; UW J11 R54 F18; W J8 R60 F14; Y J13 S15 W7; R J13 R28 F18; L J18 L7; HH J20;
+    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J4 T8 B80; V J4 T7 B75; TH J13 L8 T4 O40; DH J13 L7 T3 O30; T J15 L7 T2;
+    D J15 L7 T2; N J15 L6; S J10 L10 T5 S10 W8; Z J10 L10 T5 S8 W7; SH J11 F42 R26; ZH J11 F40 R26; CH J11 F42 R24;
+    JH J11 F38 R24; K J19 L5; G J19 L5; NG J18 L5; SIL J1"""
+# Strengths of the pull on four groups of controls: jaw, rounding, height of the lips, closure; then its reach in s.
+_PULLS = """AA AE EH AO IY 1 1 1 1 .07; AH IH Y .8 .7 .8 1 .06; UH ER R 1 1.5 1 1 .07; UW 1 3 1 1 .1; W 1.5 4 1 1 .1;
+    B P M 1.5 .4 3 60 .05; F V 3 .6 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07; TH DH 1.5 .3 1.3 1 .05;
+    T D N L 1 .2 .7 1 .04; K G NG .5 .1 .4 1 .04; HH .15 .1 .15 1 .05; SIL 1 1 1 1 .06"""
+_GROUPS = (
+    {"J": "jawOpen", "O": "tongueOut"},
+    {"R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*"},
+    {"L": "mouthLowerDown*", "T": "mouthUpperUp*"},
+    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower"},
+)
+_TWO = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
-CLOSURE = 0.012  # s: lips part and meet quickly
-EFFORT = {"angry": 1.12, "surprise": 1.1, "happy": 1.06, "sad": 0.85, "fear": 1.0, "disgust": 0.95, "neutral": 1.0}
-_OPENING = "jawOpen mouthFunnel mouthLowerDown* mouthUpperUp* mouthShrugUpper mouthFrown* mouthDimple* mouthRollUpper"
+ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
+MANNER = {  # of an emotion (its first letters): pace and pitch of the voice, size of the mouth's movements
+    "ang": (1.06, 4, 1.12), "dis": (0.96, -4, 0.95), "fea": (1.08, 6, 1), "hap": (1.04, 6, 1.08),
+    "neu": (1, 0, 1), "sad": (0.92, -6, 0.85), "sur": (1.02, 8, 1.1),
+}  # fmt: skip
+HIGH, LONG = ("en-us+f2", "en-us+f5", "en-gb+f2", "en-gb+f5"), ("bob", "long", "wavy", "bun")  # voices, hair
+LOW = ("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m1", "en-gb+m5")
+BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
+DRIFT = 0.008  # eye-corner units that the neck moves for a degree of the head
 
 
 def _columns(names: str) -> list[int]:
-    both = [name.replace("*", side) for name in names.split() for side in ("Left", "Right")[: 1 + name.count("*")]]
-    return [ARKIT.index(name) for name in both]
+    """Places in ARKIT; a * stands for both sides."""
+    return [ARKIT.index(n.replace("*", side)) for n in names.split() for side in ("Left", "Right")[: 1 + n.count("*")]]
+
+
+OPENING = _columns("jawOpen mouthFunnel mouthLowerDown* mouthUpperUp* mouthShrugUpper mouthFrown* mouthDimple*")
+CLOSE, BITE = _columns("mouthClose mouthRollLower")
+MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """A presenter who says something: clip with sound, exact track, speech (no words where unknown), ARKit curves.
+
+    `clip, track = performance` works too. emotion, intensity, style, seed: what `curves` was given.
+    """
+
+    clip: Clip
+    track: FaceTrack
+    speech: Speech
+    curves: Curves
+    identity: int
+    emotion: str = "neutral"
+    intensity: float = 1.0
+    style: int = 0
+    seed: int = 0
+    words = property(lambda self: self.speech.words, doc="The words with their times in the clip.")
+    phones = property(lambda self: self.speech.phones, doc="The phones with their times in the clip.")
+
+    def __iter__(self) -> Iterator[Clip | FaceTrack]:
+        return iter((self.clip, self.track))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the video and beside it `.track.npz`, `.TextGrid` and `.vtt` (where there are words), and provenance
+        (tags, `.provenance.json`): a machine that can reach nothing still aligns, edits and reenacts it."""
+        path, manner = Path(path), {name: getattr(self, name) for name in ("identity", "emotion", "intensity", "style")}
+        manner |= {"method": "presenter", "text": " ".join(word.text for word in self.words), "badge": False}
+        span, what = (0.0, self.clip.duration), "a synthetic presenter, no real person"
+        record = provenance.record(None, [span], actions=[what], seed=self.seed, details=manner)
+        clip.write(path, self.clip, metadata=provenance.container_tags(record))
+        self.track.save(path.with_suffix(".track.npz"))
+        if self.words:
+            speech.write_textgrid(path.with_suffix(".TextGrid"), self.words, phones=self.phones)
+            provenance.write_captions(path.with_suffix(".vtt"), self.words)
+        provenance.write_sidecar(path, record)
+        return path
+
+
+def say(
+    text: str, *, emotion: str = "neutral", intensity: float = 1.0, identity: int = 0, seed: int = 0,
+    size: tuple[int, int] = (256, 256),
+) -> Performance:  # fmt: skip
+    """The presenter `identity` says `text` in its own voice and style, at 25 frames/s; SpeechError as `speech.say`.
+
+    emotion, intensity: as `behaviour.expression`; blinks, gaze and head motion follow from seed. For another style or
+    frame rate take the three steps one by one: `utter`, `curves`, `perform`.
+    """
+    said, style = utter(text, identity, emotion=emotion), identity % 2
+    moved = curves(said, emotion=emotion, intensity=intensity, style=style, seed=seed)
+    done = perform(identity, moved, said.audio, size=size)
+    return replace(done, speech=said, emotion=emotion, intensity=intensity, style=style, seed=seed)
+
+
+def utter(text: str, identity: int, *, emotion: str = "neutral") -> Speech:
+    """`text` in the voice of a presenter, a moment of silence around it; an emotion changes pace and pitch."""
+    name, speed, pitch = voice(identity)
+    pace, lift, _ = MANNER.get(emotion[:3], MANNER["neu"])
+    said = speech.say(text, voice=name, speed=round(speed * pace), pitch=pitch + lift)
+    sound = np.pad(said.audio, [round(t * said.rate) for t in (BEFORE, AFTER)])
+    late = [tuple(replace(s, start=s.start + BEFORE, end=s.end + BEFORE) for s in x) for x in (said.words, said.phones)]
+    return Speech(sound, *late, said.rate)
+
+
+@functools.cache
+def voice(identity: int) -> tuple[str, int, int]:
+    """espeak-ng's voice, speed (words a minute) and pitch of a presenter, chosen to go with the person's looks."""
+    who, rng = person(identity), np.random.default_rng((8, identity))
+    high = who.hair in LONG or (not who.beard and rng.random() < 0.35)
+    return str(rng.choice(HIGH if high else LOW)), int(rng.integers(145, 176)), int(rng.integers(40, 61))
+
+
+def curves(
+    speech: Speech, *, emotion: str = "neutral", intensity: float = 1.0, style: int = 0, seed: int = 0,
+    fps: Fraction | float = 25,
+) -> Curves:  # fmt: skip
+    """What a face does that says `speech`: Curves of the ARKit rig with head motion, as long as the sound to a frame.
+
+    Whatever the emotion, the lips meet in a frame of every m, b and p, and the lower lip meets the teeth in f and v.
+    DataError for an emotion, intensity or style that `behaviour.expression` lacks.
+    """
+    n, phones = math.ceil(round(len(speech.audio) / speech.rate * fps, 6)), speech.phones
+    times = (np.arange(n) + 0.5) / float(fps)  # a frame shows the middle of its time, as a camera's exposure does
+    level = np.sqrt([np.mean(np.square(piece)) for piece in np.array_split(speech.audio, n)])
+    loud = level / max(level.max(), 1e-6)  # (T,)
+    spoken, size = visemes(phones, times), MANNER.get(emotion[:3], MANNER["neu"])[2]
+    spoken[:, OPENING] *= (1 + (size - 1) * intensity) * (0.9 + 0.2 * loud[:, None])
+    rng = np.random.default_rng((seed, 4))
+    waves = np.sin(2 * np.pi * np.outer(times, rng.uniform(0.1, 0.5, 3)) + rng.uniform(0, 7, 3)).mean(1)
+    felt = Curves(expression(emotion, intensity, style=style)[None], "mediapipe", fps).arkit  # (1, K)
+    felt = felt * (0.9 + 0.2 * waves[:, None])  # no expression is held still
+    if phones:  # speech takes part of the mouth from it
+        talk = np.array((phones[0].start - 0.2, phones[0].start, phones[-1].end, phones[-1].end + 0.2))
+        felt[:, MOUTH] *= np.interp(times, talk, (1, 0.6, 0.6, 1))[:, None]
+    values = _contacts(spoken + felt, phones, times)
+    acted = add_gaze(add_blinks(Curves(values, "arkit", fps), seed=seed), seed=seed)
+    return replace(acted, head=head_motion(loud, fps, seed=seed))
+
+
+def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
+    """The mouth's controls (T, 52), ARKit, at rising `times` (T,) in seconds, by dominance functions.
+
+    sum_p D_p(t) target_p / sum_p D_p(t), D = strength exp(-|t - t_p| / reach): Cohen & Massaro with c = 1, |t - t_p|
+    counted from the phone's steady part. A closure is centred on a frame, so that sampling keeps it.
+    """
+    parts = list(_parts(phones))
+    targets, pulls = (np.stack(x) for x in zip(*(_viseme(name) for name, _, _ in parts)))  # (P, K), (P, 5)
+    start, end = np.array([part[1:] for part in parts]).T
+    centre, hold = (start + end) / 2, np.maximum((end - start) / 4, (end - start) / 2 - ONSET)
+    shut = np.isin([name for name, _, _ in parts], BILABIAL + LABIODENTAL)
+    centre[shut] = times[_frames(centre[shut], times)]
+    away, values = (np.abs(times[:, None] - centre) - hold).clip(0), np.zeros((len(times), len(ARKIT)))  # (T, P)
+    for g, names in enumerate(_GROUPS):
+        pull = pulls[:, g] * np.exp(-away / (CLOSURE if g == 3 else pulls[:, 4])) + 1e-30
+        columns = _columns(" ".join(names.values()))
+        values[:, columns] = pull @ targets[:, columns] / pull.sum(1, keepdims=True)
+    return values
+
+
+@functools.cache
+def _viseme(phone: str) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (52,); strengths in the four groups and reach (5,)."""
+    controls, target = functools.reduce(lambda a, b: a | b, _GROUPS), np.zeros(len(ARKIT))
+    for letter, amount in re.findall(r"([A-Z])(\d+)", re.search(rf"\b{phone} ([^;]*)", _TARGETS)[1]):
+        target[_columns(controls[letter])] = int(amount) / 100
+    return target, np.array(re.search(rf"\b{phone}\b[A-Z ]*([^;]*)", _PULLS)[1].split(), float)
+
+
+def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
+    """Phones, diphthongs as two, with the rests before, between and after them."""
+    last = -1.0
+    for phone in phones:
+        if phone.start - last > GAP:
+            yield "SIL", last, phone.start
+        names, last = _TWO.get(phone.text, (phone.text,)), phone.end
+        edges = np.linspace(phone.start, last, len(names) + 1)
+        yield from zip(names, edges, edges[1:])
+    yield "SIL", last, max(last + 1, 1e4)
+
+
+def _frames(seconds: Sequence[float], times: np.ndarray) -> np.ndarray:
+    return np.abs(np.array(seconds, float)[:, None] - times).argmin(1)
+
+
+def _contacts(values: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
+    """Controls (T, 52) in [0, 1] with lips that meet, and meet the teeth, whatever else opens the mouth."""
+    closed, bitten = (
+        _frames([(p.start + p.end) / 2 for p in phones if p.text in kind], times) for kind in (BILABIAL, LABIODENTAL)
+    )
+    values = values.clip(0, 1)
+    values[bitten, BITE] = values[bitten, BITE].clip(0.7)
+    values[closed, CLOSE], values[closed, BITE] = 1, 0
+    values[:, OPENING] *= 1 - 0.8 * np.maximum(values[:, CLOSE], values[:, BITE] / 0.7).clip(max=1)[:, None]
+    return values
+
+
+def perform(
+    who: Person | int, curves: Curves, audio: np.ndarray, *, size: tuple[int, int] = (256, 256), rate: int = speech.RATE
+) -> Performance:
+    """A person, or the presenter of that number, moves as `curves` say, with the sound (S,) or (S, C) at `rate` Hz.
+
+    The clip, of `size` (H, W), has a frame for each of the curves, at their rate; its track is exact, not detected.
+    """
+    who = who if isinstance(who, Person) else person(int(who))
+    controls, n = curves.to("mediapipe").values.clip(0, 1), len(curves.values)
+    head = place(curves.head * (1, 1, -1), size, shift=DRIFT * curves.head[:, :2])
+    drawn, samples = render(who, controls, head, size=size), sample_at(n, curves.fps, rate)
+    sound = np.zeros((samples, 1 if audio.ndim == 1 else audio.shape[1]), np.float32)
+    sound[: len(audio)] = audio[:samples].reshape(-1, sound.shape[1])
+    track = FaceTrack(drawn.points, drawn.visible.any(1), size, curves.fps, controls, drawn.pose)
+    bare = Speech(sound.mean(1), (), (), rate)
+    return Performance(Clip(drawn.frames, curves.fps, sound, rate), track, bare, curves, who.seed)
