@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 from test_data import BODY, HEAD, entry, serve  # noqa: F401
 
 from thlib import cli, clip
@@ -89,6 +90,13 @@ def folder(mirror, tmp_path_factory):
     cv2.imwrite(str(folder / "picture.png"), talk.frames[0])
     (folder / "picture.png").rename(folder / "picture.mp4")
     index_last(folder / "talk.mp4", folder / "camera.mp4")
+    cv2.imwrite(str(folder / "talk.png"), talk.frames[0][..., ::-1])
+    cv2.imwrite(str(folder / "wall.png"), grey[0])
+    cv2.imwrite(str(folder / "tiny.png"), cv2.resize(talk.frames[0][60:260, 80:280, ::-1], (36, 36)))
+    (folder / "two.jpg").write_bytes((mirror / "portraits" / "two_people.jpg").read_bytes())
+    hum = np.sin(np.arange(16000) / 20).astype(np.float32) / 4
+    soundfile.write(folder / "hum.wav", hum, 16000)
+    soundfile.write(folder / "click.wav", hum[:200], 16000)
     (folder / "cut-camera.mp4").write_bytes(half(folder / "camera.mp4"))
     (folder / "cut.mp4").write_bytes(half(folder / "talk.mp4"))
     (folder / "cut-end.mp4").write_bytes(half(folder / "talk.mp4", 0.97))
@@ -209,11 +217,42 @@ LINES += [(f"edit talk.mp4 --transcript {given} --replace now=soon -o out.mp4", 
 LINES += [(f"edit talk.mp4 {START} {given} -o out.mp4", sentence) for given, sentence in EDITS]
 LINES += [(f"edit talk.mp4 {START} --replace now=soon -o {given}", sentence) for given, sentence in OUTS]
 LINES += [("edit talk.mp4 --transcript out.vtt --replace now=soon -o out.mp4", "name another file")]
-LINES += [("edit talk.mp4 --replace now=soon -o out.mp4", "Missing option '--transcript'")]
+LINES += [("edit talk.mp4 --replace now=soon -o out.mp4", "give its text with --transcript")]
 LINES += [(f"edit talk.mp4 {START} --replace six=seven --sound new.mpg -o new.mp4 --sound-text '{TEXT}'", "not say")]
 LINES += [(f"verify {name}", "cannot be read") for name in ("no.mp4", "text.mp4", "empty.mp4", "folder.mp4")]
 LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
+PORTRAITS = [
+    ("no.png", "cannot be read as a picture"),
+    ("talk.txt", "cannot be read as a picture"),
+    ("folder.mp4", "is a folder"),
+    ("wall.png", "shows 0 faces"),
+    ("two.jpg", "shows 2 faces; crop it to one, or name one"),
+    ("two.jpg --face 2", "shows 2 faces; give one"),
+    ("tiny.png", "pixels high"),
+    ("talk.png --mode ost", "take one of classic, closed_form"),
+]
+DRIVERS = [(name, sentence) for name, sentence in VIDEOS[:8] if name != "zero.mkv"]
+DRIVERS += [("wall.mp4", "No face was found in 75 frames"), ("tiny.mp4", "pixels high")]
+LINES += [(f"reenact {given} talk.mp4 -o out.mp4", sentence) for given, sentence in PORTRAITS]
+LINES += [(f"reenact talk.png {given} -o out.mp4", sentence) for given, sentence in DRIVERS]
+LINES += [(f"reenact talk.png talk.mp4 -o {given}", sentence) for given, sentence in OUTS]
+SPEECHES = [
+    ("no.wav", "cannot be read as sound"),
+    ("silent.mp4", "cannot be read as sound"),
+    ("talk.txt", "cannot be read as sound"),
+    ("click.wav", "of at least a frame"),
+    ("hum.wav --emotion bored", "angry, disgust, fear, happy, neutral, sad"),
+    ("hum.wav --intensity 9", "intensity"),
+    ("hum.wav --intensity nan", "intensity"),
+    ("hum.wav --fps 0.2", "choose 1 to 240"),
+    ("hum.wav --fps nan", "choose 1 to 240"),
+]
+LINES += [(f"animate {given} -o out.csv", sentence) for given, sentence in SPEECHES]
+LINES += [(f"animate talk.mp4 -o {given}", sentence) for given, sentence in OUTS if given not in ("out.avi", "''")]
+LINES += [(f"animate hum.wav -o {given}", "ending in .csv, .txt, .mp4") for given in ("out.avi", "''", "hum.wav")]
+LINES += [("animate hum.wav --portrait talk.png -o out.csv", "an .mp4, since a portrait was given")]
+LINES += [(f"animate hum.wav --portrait {given} -o out.mp4", sentence) for given, sentence in PORTRAITS[:5]]
 
 
 @pytest.mark.parametrize(("line", "sentence"), LINES)

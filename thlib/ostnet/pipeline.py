@@ -33,7 +33,7 @@ from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sa
 
 MODES = ("classic", "closed_form", "absolute", "relative", "best_frame")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg")
-SMALLEST = 48  # pixels of a face's longer edge, below which landmarks are guesses
+SMALLEST = 48  # pixels of a portrait's face, twice those of a driver's: below, landmarks are guesses
 REACH = 1.2  # in face scales: how far beyond the face's ring the portrait may move
 TURN = 35.0  # degrees: no picture can be turned farther; larger turns approach this
 FEATHER = 0.015  # in face scales: width of the seam around the inner mouth
@@ -63,9 +63,14 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
             )
         still = Clip(pixels[None], Fraction(25), np.zeros((0, 1), np.float32), 16000)
         found = track(still, face=face or 0, smooth=0)
-    if (edge := float(np.ptp(found.points[0, OVAL, :2], axis=0).max())) < SMALLEST:
-        raise FaceError(f"The face is {edge:.0f} pixels high; give a picture in which it has at least {SMALLEST}.")
-    return pixels, found
+    return pixels, _large(found, "picture", SMALLEST)
+
+
+def _large(found: FaceTrack, what: str, least: int) -> FaceTrack:
+    """The track; FaceError where its face is smaller than that: landmarks would be guesses."""
+    if (edge := float(np.median(np.ptp(found.points[:, OVAL, :2], axis=1).max(1)))) < least:
+        raise FaceError(f"The face is {edge:.0f} pixels high; give a {what} in which it has at least {least}.")
+    return found
 
 
 def _pixels(image: Picture) -> np.ndarray:
@@ -283,7 +288,7 @@ def _reenacted(
     """The new frames, and the driver's sound under one picture of the portrait's size."""
     image, source = portrait(source_image, face=face)
     found = track(driving) if isinstance(driving, Clip) else track_file(driving.path)
-    target, audio = retarget(source, found, mode), driving.audio
+    target, audio = retarget(source, _large(found, "video", SMALLEST // 2), mode), driving.audio
     if isinstance(driving, Clip):
         pictures = driving.frames
     else:
