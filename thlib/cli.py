@@ -2,13 +2,10 @@
 
 # No `from __future__ import annotations`: typer reads the hints as they are.
 import importlib
-import importlib.metadata
-import os
-import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -28,12 +25,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]  # of a clone: the lock, notebooks and tools are not in a wheel
 SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
-MODEL = "mediapipe-face-landmarker"
 app = typer.Typer(help="Talking-head generation, taught and implemented.", **SETTINGS)
 data = typer.Typer(help="Data sets: what there is, what is here, what to fetch, mirror or delete.", **SETTINGS)
 course = typer.Typer(help="The notebooks: run them, and write the report.", **SETTINGS)
+presenter = typer.Typer(help="The presenter, a synthetic person: let one say something, see many.", **SETTINGS)
 app.add_typer(data, name="data")
 app.add_typer(course, name="course")
+app.add_typer(presenter, name="presenter")
 
 Names = Annotated[list[str] | None, typer.Argument(help="default: all")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder of the executed notebooks")]
@@ -190,7 +188,7 @@ def verify(file: Path) -> None:
 @app.command()
 def doctor() -> None:
     """Say what is missing on this machine, a sentence each; exit code 1 if anything is."""
-    complaints = list(_complaints())
+    complaints = list(importlib.import_module("thlib.course").complaints())
     typer.echo("\n".join(complaints or ["Nothing is missing."]))
     raise typer.Exit(1 if complaints else 0)
 
@@ -238,6 +236,46 @@ def mirror(dest: Path, names: Names = None) -> None:
 def purge(what: str) -> None:
     """Delete "downloads", "tracks" (landmarks are biometric data), one data set, or "all" from the cache."""
     typer.echo(f"{sets.purge(what) / 1e6:.1f} MB deleted from {sets.cache()}")
+
+
+@presenter.command("say")
+def say_words(
+    text: str,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the video (.mp4)")],
+    emotion: Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")] = "neutral",
+    intensity: Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")] = 1.0,
+    identity: Annotated[int, typer.Option(help="which presenter")] = 0,
+    size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512,
+    seed: int = 0,
+) -> None:
+    """A presenter says a text; its words, track and provenance lie beside the video, exact.
+
+    thlib presenter say "Hello" --emotion happy --identity 7 --out hello.mp4
+    """
+    _check_out(out, [])
+    if not 64 <= size <= 2048:
+        raise MediaError(f"{size} rows and columns were asked for: choose 64 to 2048")
+    from thlib.presenter.speak import say
+
+    done = say(text, emotion=emotion, intensity=intensity, identity=identity, seed=seed, size=(size, size))
+    done.save(out)
+    typer.echo(f"{out}: {done.clip.duration:.2f} s, {len(done.words)} words, {emotion}")
+
+
+@presenter.command()
+def sheet(out: Path, identity: Annotated[int, typer.Option(help="the first of 24")] = 0, size: int = 200) -> None:
+    """A picture (.png) of 24 presenters, each with another expression."""
+    _check_out(out, [], (".png",))
+    from PIL import Image
+
+    from thlib.behaviour import EMOTIONS, expression
+    from thlib.presenter.render import person, render
+    from thlib.show import sheet as contact_sheet
+
+    felt = [expression(EMOTIONS[k % 7], style=k // 7 % 2)[None] for k in range(24)]
+    faces = [render(person(identity + k), felt[k], size=(size, size)).frames[0] for k in range(24)]
+    Image.fromarray(contact_sheet(faces, columns=8)).save(out)
+    typer.echo(f"{out}: presenters {identity} to {identity + 23}")
 
 
 @course.command("list")
@@ -345,36 +383,6 @@ def _sound(file: Path) -> np.ndarray:
     except (OSError, IndexError, av.FFmpegError) as error:
         raise MediaError(f"{file} cannot be read as sound: give a file with a sound track") from error
     return np.concatenate(blocks or [np.zeros(0, np.float32)])
-
-
-def _complaints() -> Iterator[str]:
-    """What is missing, a sentence each."""
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        yield f"Python {sys.version.split()[0]} is not 3.11 to 3.13: make .venv with one of these (make setup)."
-    yield from _packages()
-    if "absent" in sets.status(MODEL).values():
-        yield f"The landmark model is not here (3.7 MB): thlib data fetch {MODEL}."
-    if not os.environ.get("THLIB_MIRROR"):
-        yield "THLIB_MIRROR is not set: notebooks and tests on real footage are not run, or download it."
-    try:
-        importlib.import_module("thlib.speech").say("yes")
-    except (ThlibError, ImportError, OSError) as error:
-        yield f"espeak-ng does not speak ({error}): pip install espeakng-loader, or make setup."
-    free = shutil.disk_usage(next(p for p in (sets.cache(), *sets.cache().parents) if p.exists())).free / 1e9
-    if free < 2:
-        yield f"{free:.1f} GB are free at the cache {sets.cache()}, 2 GB are needed: set THLIB_CACHE to another folder."
-
-
-def _packages() -> Iterator[str]:
-    lock = ROOT / "requirements.lock"
-    lines = lock.read_text().splitlines() if lock.is_file() else []
-    for name, wanted in (line.split("==") for line in lines if ";" not in line):  # ";": for some platforms only
-        try:
-            have = importlib.metadata.version(name).partition("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            have = "absent"
-        if have != wanted:
-            yield f"{name} is {have}, {wanted} is needed: make setup installs it."
 
 
 if __name__ == "__main__":
