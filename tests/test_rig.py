@@ -109,6 +109,12 @@ def test_of_opposites_the_difference_comes_back():
         ("eyeBlinkRight", {"R_eye_blink-translateY": 1}),
         ("eyeWideRight", {"R_eye_blink-translateY": -1}),
         ("jawForward", {"C_jaw_fwdBack-translateY": -1}),
+        ("mouthLeft", {"C_mouth-translateX": 1}),
+        ("tongueOut", {"C_tongue_inOut-translateY": -1}),
+        ("cheekPuff", {f"{s}_mouth_suckBlow-translateY": 1 for s in "LR"}),
+        ("noseSneerRight", {"R_nose-translateY": 1}),
+        ("mouthRollUpper", {f"{s}_mouth_lipsRollU-translateY": 1 for s in "LR"}),
+        ("browDownLeft", {"L_brow_down-translateY": 1, "L_brow_lateral-translateY": 1}),
         ("mouthClose", {f"{s}_mouth_lipsTogether{e}-translateY": 1 for s in "LR" for e in "DU"}),
         ("eyeLookOutLeft", {"C_eye-translateX": 0.5, "L_eye-translateX": 0.5, "R_eye-translateX": -0.5}),
     ],
@@ -201,9 +207,10 @@ def test_live_link_files_read_as_published(tmp_path):
     np.testing.assert_allclose(angles, (np.pi / 2, np.pi / 4, -np.pi / 6), atol=1e-6)
     look = {name: values[:, ARKIT.index(f"eyeLook{name}")] for name in ("OutLeft", "InLeft", "UpRight", "DownRight")}
     yaw, pitch = ([float(row[name]) for row in rows] for name in ("LeftEyeYaw", "RightEyePitch"))
-    np.testing.assert_allclose(yaw, EYE_TURN["X"] * (look["OutLeft"] - look["InLeft"]), atol=1e-6)
-    np.testing.assert_allclose(pitch, EYE_TURN["Y"] * (look["UpRight"] - look["DownRight"]), atol=1e-6)
+    np.testing.assert_allclose(yaw, 0.5 * (look["OutLeft"] - look["InLeft"]), atol=1e-6)
+    np.testing.assert_allclose(pitch, 0.5 * (look["DownRight"] - look["UpRight"]), atol=1e-6)
     assert {float(row["LeftEyeRoll"]) for row in rows} == {0}
+    assert (EYE_TURN["X"], EYE_TURN["Y"]) == (0.5, -0.5)  # to the left and down are positive, as the head's are
 
 
 @pytest.mark.parametrize(("fps", "counted"), [(30, 30), (25, 25), (60, 60), (Fraction(30000, 1001), 30)])
