@@ -62,32 +62,32 @@ def test_the_closed_form_takes_neither_an_open_mouth_nor_a_turn_for_size(still):
 @pytest.mark.parametrize("alpha", [0.6, 1.4])
 def test_a_rescaled_driver_gives_the_same_landmarks(mode, alpha, still):
     driver = speaking()
-    assert np.abs(retarget(still, scaled(driver, alpha), mode) - retarget(still, driver, mode)).max() < 0.02
+    assert np.abs(retarget(still, scaled(driver, alpha), mode=mode) - retarget(still, driver, mode=mode)).max() < 0.02
 
 
 def test_absolute_takes_over_the_size_of_the_driver(still):
     driver = speaking()
-    assert np.allclose(face_scale(retarget(still, driver, "absolute")), face_scale(driver.points))
+    assert np.allclose(face_scale(retarget(still, driver, mode="absolute")), face_scale(driver.points))
 
 
 @pytest.mark.parametrize("mode", ["closed_form", "classic"])
 def test_the_face_keeps_the_size_of_the_portrait(mode, still):
-    size = face_scale(retarget(still, speaking(), mode))
+    size = face_scale(retarget(still, speaking(), mode=mode))
     assert np.abs(np.log(size / face_scale(still.points))).max() < 0.02
 
 
 def test_a_portrait_that_drives_itself_stays_as_it_is(still):
     for mode in MODES:
-        assert np.abs(retarget(still, still, mode) - still.points).max() < 0.01, mode
+        assert np.abs(retarget(still, still, mode=mode) - still.points).max() < 0.01, mode
 
 
 def test_classic_carries_expression_over_and_leaves_the_shape(still):
     driver = speaking()
-    moved = retarget(still, driver, "classic")
+    moved = retarget(still, driver, mode="classic")
     expected = shape(OTHER) + displacement(driver.controls)
     assert np.abs(head_fixed(moved) - head_fixed(Head.fit(still.points).unfix(expected))).max() < 0.02
     assert np.corrcoef(mouth_opening(moved), mouth_opening(driver.points))[0, 1] > 0.999
-    own = retarget(still, driver, "closed_form")  # the driver's face, not the portrait's
+    own = retarget(still, driver, mode="closed_form")  # the driver's face, not the portrait's
     rest = np.flatnonzero(driver.controls.max(1) < 0.6)[:1]
     assert np.abs(head_fixed(own[rest]) - head_fixed(moved[rest])).max() > 0.02
 
@@ -97,8 +97,8 @@ def test_classic_needs_no_anchor(still):
     driver = speaking()
     opened = driver.window(3, 20)  # the mouth is open in its first frame
     last = driver.window(19, 20)
-    classic = mouth_opening(retarget(still, opened, "classic"))[-1:]
-    relative = mouth_opening(retarget(still, opened, "relative"))[-1:]
+    classic = mouth_opening(retarget(still, opened, mode="classic"))[-1:]
+    relative = mouth_opening(retarget(still, opened, mode="relative"))[-1:]
     truth = mouth_opening(last.points)
     assert abs(classic - truth) < 0.3 * abs(relative - truth)
 
@@ -106,7 +106,7 @@ def test_classic_needs_no_anchor(still):
 def test_small_turns_follow_and_large_ones_are_held(still):
     yaw = np.linspace(-60, 60, 25)
     driver = speaking(25, turns=yaw)
-    target = retarget(still, driver, "classic")
+    target = retarget(still, driver, mode="classic")
     out = head_angles(FaceTrack(target, driver.visible, driver.size, FPS))[:, 0]
     given = head_angles(driver)[:, 0]
     small = np.abs(yaw) <= 10
@@ -117,9 +117,9 @@ def test_small_turns_follow_and_large_ones_are_held(still):
 
 def test_an_unknown_mode_and_a_track_of_68_points_are_refused(still):
     with pytest.raises(DataError, match="classic, closed_form"):
-        retarget(still, speaking(), "anchored")
+        retarget(still, speaking(), mode="anchored")
     with pytest.raises(FaceError, match="478"):
-        retarget(still, speaking().to68(), "classic")
+        retarget(still, speaking().to68(), mode="classic")
 
 
 def picture(seed=0):
@@ -135,7 +135,7 @@ def test_unmoved_landmarks_give_the_picture_back(still):
 
 def test_beyond_the_head_nothing_moves(still):
     image = picture()
-    target = retarget(still, speaking(turns=20.0), "classic")
+    target = retarget(still, speaking(turns=20.0), mode="classic")
     out = np.stack(list(render(image, still.points[0], target=target)))
     changed = (out != image).any((0, 3))
     assert changed[60:180, 60:140].mean() > 0.5
@@ -144,7 +144,7 @@ def test_beyond_the_head_nothing_moves(still):
 
 def test_the_inner_mouth_is_the_drivers_where_lips_part_and_only_there(still):
     driver = speaking()
-    target = retarget(still, driver, "classic")
+    target = retarget(still, driver, mode="classic")
     image = np.full((300, 240, 3), 128, np.uint8)
     frames = np.full((20, 300, 300, 3), 128, np.uint8)
     frames[..., 1] = 0  # the driver is all magenta, skin too, so that his light is matched in the two other channels

@@ -66,9 +66,11 @@ class EmoFacePipeline:
             given = f"{len(audio)} samples of shape {audio.shape}"
             raise SpeechError(f"{given} cannot be animated; give mono 16 kHz sound of at least a frame, all finite.")
         felt = Curves(expression(emotion, intensity)[None], "mediapipe", fps).arkit
-        spoken = self.speech(audio).to("arkit").at(fps)
-        curves = Curves((spoken.values + felt).clip(0, 1), "arkit", fps).smoothed()
-        loudness = np.interp(np.arange(len(curves.values)) / float(fps), *_loudness(audio))
+        said, middles = self.speech(audio).arkit, (np.arange(round(len(audio) / RATE * fps)) + 0.5) / float(fps)
+        at = middles * float(FPS) - 0.5  # both frame rates show the middles of their frames
+        spoken = np.stack([np.interp(at, np.arange(len(said)), control) for control in said.T], 1)
+        curves = Curves((spoken + felt).clip(0, 1), "arkit", fps).smoothed()
+        loudness = np.interp(middles, *_loudness(audio))
         curves = add_gaze(add_blinks(curves, seed=seed), seed=seed)
         head = head_motion(loudness, fps, seed=seed)
         return Curves(curves.values.clip(0, 1), "arkit", fps, head)

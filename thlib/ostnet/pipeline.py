@@ -107,7 +107,7 @@ def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     return spread(driving) / spread(source)
 
 
-def retarget(source: FaceTrack, driving: FaceTrack, mode: str = "classic") -> np.ndarray:
+def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") -> np.ndarray:
     """Landmarks float32 (T, 478, 3) in the source picture's pixels that follow `driving`.
 
     absolute     the driver's own points: his place, his size, his face.
@@ -219,7 +219,7 @@ def _mouth(
     flow = face_flows(target[LIPS, :2], [points[LIPS, :2]], box=box, scale=scale)[0]
     inside = sample(frame, flow, box=box).astype(np.float32)
     cut = cut_of(box, (0, 0))
-    inside *= (_skin(out, target) / np.maximum(_skin(frame, points), 1)).clip(0.4, 2.5)
+    inside *= np.sqrt(_skin(out, target) / np.maximum(_skin(frame, points), 1)).clip(0.4, 1.1)  # half tone, half light
     out[cut] = np.rint(out[cut] + mask * (inside.clip(0, 255) - out[cut])).astype(np.uint8)
 
 
@@ -244,7 +244,7 @@ class OSTNetPipeline:
         return cls()
 
     def __call__(
-        self, source_image: Picture, driving: Clip | Video, mode: str = "classic", *, face: int | None = None
+        self, source_image: Picture, driving: Clip | Video, *, mode: str = "classic", face: int | None = None
     ) -> Clip:
         """The reenacted clip: the portrait's size, the driver's frame rate and sound, in memory.
 
@@ -288,7 +288,8 @@ def _reenacted(
     """The new frames, and the driver's sound under one picture of the portrait's size."""
     image, source = portrait(source_image, face=face)
     found = track(driving) if isinstance(driving, Clip) else track_file(driving.path)
-    target, audio = retarget(source, _large(found, "video", SMALLEST // 2), mode), driving.audio
+    target = retarget(source, _large(found, "video", SMALLEST // 2), mode=mode)
+    audio = driving.audio
     if isinstance(driving, Clip):
         pictures = driving.frames
     else:
