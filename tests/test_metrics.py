@@ -1,9 +1,14 @@
 """Each metric on planted shifts, cuts, blurs and noise whose size is known."""
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from thlib import metrics
+from thlib.landmarks import BLENDSHAPES, FaceTrack, Head, neutral
 
 
 @pytest.fixture
@@ -117,6 +122,68 @@ def test_outside_psnr_forgives_motion_and_not_paint():
     painted = moved.copy()
     painted[30:60, 30:60] = 128
     assert metrics.outside_psnr(frame, moved, mask) > 36 > metrics.outside_psnr(frame, painted, mask)
+
+
+@pytest.fixture
+def turning():
+    """The neutral face through 40 frames: yaw sways by 12 degrees, size grows from 60 to 90 pixels, jawOpen follows."""
+    t = np.arange(40) / 25
+    yaw, size = 12 * np.sin(2 * np.pi * t), np.linspace(60, 90, 40)
+    controls = np.zeros((40, 52), np.float32)
+    controls[:, BLENDSHAPES.index("jawOpen")] = 0.3 + 0.2 * np.sin(5 * t)
+    axis = np.stack([0 * yaw, -yaw, 0 * yaw], 1)  # y points down: turned to the image's right
+    turn = Rotation.from_rotvec(axis, degrees=True).as_matrix()
+    head = Head(turn, size, np.stack([200 + 10 * t, 150 + 0 * t, 0 * t], 1))
+    points = head.unfix(np.broadcast_to(neutral(), (40, 478, 3)))
+    return FaceTrack(points, np.ones(40, bool), (300, 400), Fraction(25), controls, head.matrix), yaw, size
+
+
+def test_scale_error_is_the_planted_log_of_the_size(turning):
+    track, _, size = turning
+    np.testing.assert_allclose(metrics.scale_error(1.3 * track.points + 17, track.points), np.log(1.3), atol=1e-5)
+    np.testing.assert_allclose(metrics.scale_error(track.points, track.points[:1]), np.log(size / 60), atol=1e-5)
+    chewing = track.points.copy()
+    chewing[:, [152, 17, 14, 148, 377]] += [0, 25, 0]  # chin and lower lip
+    np.testing.assert_array_equal(metrics.scale_error(chewing, track.points), 0)
+    assert np.ptp(chewing[..., 1], axis=1).mean() > 1.1 * np.ptp(track.points[..., 1], axis=1).mean()
+
+
+def test_motions_are_the_planted_yaw_jaw_and_widths_whatever_size_and_turn(turning):
+    track, yaw, _ = turning
+    found = metrics.motions(track)
+    np.testing.assert_allclose(found["yaw"], yaw, atol=1e-3)
+    np.testing.assert_array_equal(found["jawOpen"], track.controls[:, BLENDSHAPES.index("jawOpen")])
+    rest = np.linalg.norm(neutral()[61] - neutral()[291])
+    np.testing.assert_allclose(found["mouth width"], rest, rtol=1e-4)
+    wider = track.points.copy()
+    wider[:, [61, 291]] += 0.1 * (wider[:, [61, 291]] - wider[:, [291, 61]])
+    np.testing.assert_allclose(metrics.motions(replace(track, points=wider))["mouth width"], 1.2 * rest, rtol=1e-4)
+    shut = track.points.copy()
+    shut[:, [160, 158, 385, 387]] = shut[:, [144, 153, 380, 373]]  # each upper lid onto its lower one
+    np.testing.assert_allclose(metrics.motions(replace(track, points=shut))["eyes"], 0, atol=1e-6)
+    assert found["eyes"].min() > 0.1
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.4, -2.0])
+def test_motion_gain_is_the_planted_slope_and_a_still_result_has_none(gain):
+    driver = np.sin(np.arange(60) / 4)
+    assert metrics.motion_gain(gain * driver + 7, driver) == pytest.approx((gain, np.sign(gain)))
+    assert metrics.motion_gain(np.full(60, 3.0), driver) == pytest.approx((0, 0), abs=1e-9)
+    assert metrics.motion_gain(driver, np.zeros(60)) == (0, 0)  # no driver, no gain, and no division by 0
+    trembling = gain * driver + np.random.default_rng(6).normal(0, abs(gain), 60)
+    slope, r = metrics.motion_gain(trembling, driver)
+    assert abs(r) < 0.9 * abs(slope / gain)  # noise costs r, not the slope
+
+
+def test_identity_weighs_shape_and_colour_alike_whatever_their_units():
+    rng = np.random.default_rng(7)
+    shapes, colours = rng.normal(0, 0.01, (20, 300)), rng.normal(120, 40, (20, 3))
+    for k in range(20):
+        seen = shapes[k] + rng.normal(0, 0.004, 300), colours[k] + rng.normal(0, 5, 3)
+        assert metrics.identity(seen, (shapes, colours)) == k
+    between = shapes[1], 0.4 * colours[1] + 0.6 * colours[2]  # by bare numbers colour alone would decide, for 2
+    for unit in (1, 1e5):
+        assert metrics.identity((unit * between[0], between[1]), (unit * shapes, colours)) == 1
 
 
 def test_interval_and_better_ask_for_a_difference_that_excludes_zero():

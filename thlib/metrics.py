@@ -1,4 +1,4 @@
-"""What is measured and how: lips, reading, pictures, seams and joins, each with its source and its trap.
+"""What is measured and how: lips, reading, pictures, seams, joins, reenactment, each with its source and its trap.
 
 Definitions and known figures are those of the course's benchmarks; every table carries its adversaries.
 """
@@ -15,6 +15,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from thlib.landmarks import BLENDSHAPES, FaceTrack, ear, face_scale, head_angles
 
 UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 lip points
 
@@ -128,6 +130,47 @@ def mouth_box(points: np.ndarray, *, height: float, width: float) -> tuple[slice
     x, y = points[..., :2].reshape(-1, 2).mean(0)
     top, left = max(0, round(y - height / 2)), max(0, round(x - width / 2))
     return slice(top, top + round(height)), slice(left, left + round(width))
+
+
+# --- reenactment ------------------------------------------------------------------------------------------------------
+
+
+def scale_error(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """log(size / reference's size) (T,) of faces (T, 478, 3) against (T or 1, 478, 3): 0.1 is about 10 % too large.
+
+    Sizes are `landmarks.face_scale`, from rigid points alone: the face's height moves with the jaw (0.016 on unedited
+    clips). Trap: a pipeline that returns the source unchanged scores 0; read `motion_gain` beside it.
+    """
+    return np.log(face_scale(points) / face_scale(reference))
+
+
+def motions(track: FaceTrack) -> dict[str, np.ndarray]:
+    """What a reenactment carries over, each (T,), of a track with 478 points and controls.
+
+    jawOpen (control), mouth width (61 to 291, eye-corner units), eyes (EAR, mean of both), yaw (degrees).
+    """
+    width = np.linalg.norm(track.points[:, 61] - track.points[:, 291], axis=-1) / face_scale(track.points)
+    jaw = track.controls[:, BLENDSHAPES.index("jawOpen")]
+    return {"jawOpen": jaw, "mouth width": width, "eyes": ear(track.points).mean(1), "yaw": head_angles(track)[:, 0]}
+
+
+def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
+    """Slope (least squares) and Pearson's r of a result's (T,) curve on its driver's; a still result has 0 and 0.
+
+    Trap: where the driver hardly moves both are noise; ask only what it does move.
+    """
+    moved = driver - driver.mean()
+    return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
+
+
+def identity(face: Sequence[np.ndarray], gallery: Sequence[np.ndarray]) -> int:
+    """Which of N known faces is nearest: features [(D,), (E,), ...] among [(N, D), (N, E), ...], N > 1.
+
+    Squared distances of each feature (here head-fixed neutral shape, cheek colour) are divided by its variance among
+    the known, so that they count alike. Trap: colour alone follows the picture that was warped.
+    """
+    pairs = [(one, np.asarray(known, float)) for one, known in zip(face, gallery, strict=True)]
+    return int(np.argmin(sum(((known - one) ** 2).sum(1) / known.var(0).sum() for one, known in pairs)))
 
 
 # --- seams and joins --------------------------------------------------------------------------------------------------
