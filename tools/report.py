@@ -55,7 +55,7 @@ def pair(before: Path, after: Path, page: Path) -> Path:
     )
     told = escape(str(provenance.verify(after)))
     name = before.parent.name
-    source = data.manifest(name).citation if name in data.names() else str(before)
+    source = data.manifest(name).citation if name in data.names() else before.name
     body = f"<div class=two>{videos}</div><p><small>Source: {escape(source)}</small></p>"
     return _write(
         page,
