@@ -30,31 +30,32 @@ from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
 # Targets, a letter and hundredths: Jaw open, tongue Out; Rounded (pucker), Funnel, Wide (stretch), Smile; Lower lip
-# down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in).
+# down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in) and pushed Up.
 _TARGETS = """AA J40 L9; AE J36 L11 T5 S8; AH J25 L6; AO J30 R30 F22; EH J31 L9 T3 S8; ER J19 R18 F16; IH J21 L7 S10 W4;
-    IY J17 L9 T2 S20 W9; UH J19 R34 F16; UW J11 R54 F18; W J8 R60 F14; Y J13 S15 W7; R J13 R28 F18; L J18 L7; HH J20;
-    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J4 T8 B80; V J4 T7 B75; TH J13 L8 T4 O40; DH J13 L7 T3 O30; T J15 L7 T2;
-    D J15 L7 T2; N J15 L6; S J10 L10 T5 S10 W8; Z J10 L10 T5 S8 W7; SH J11 F42 R26; ZH J11 F40 R26; CH J11 F42 R24;
-    JH J11 F38 R24; K J19 L5; G J19 L5; NG J18 L5; SIL J1"""
+    IY J17 L9 T2 S20 W9; UH J19 R34 F16; UW J11 R66 F18; W J8 R72 F14; Y J13 S15 W7; R J13 R28 F18; L J18 L7; HH J20;
+    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T14 B50 U75; V J1 T13 B50 U75; TH J13 L8 T4 O40; DH J13 L7 T3 O30;
+    T J15 L7 T2; D J15 L7 T2; N J15 L6; S J10 L10 T5 S10 W8; Z J10 L10 T5 S8 W7; SH J11 F42 R26; ZH J11 F40 R26;
+    CH J11 F42 R24; JH J11 F38 R24; K J19 L5; G J19 L5; NG J18 L5; SIL J1"""
 # Strengths of the pull on four groups of controls: jaw, rounding, height of the lips, closure; then its reach in s.
 _PULLS = """AA AE EH AO IY 1 1 1 1 .07; AH IH Y .8 .7 .8 1 .06; UH ER R 1 1.5 1 1 .07; UW 1 3 1 1 .1; W 1.5 4 1 1 .1;
-    B P M 1.5 .4 3 60 .05; F V 3 .6 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07; TH DH 1.5 .3 1.3 1 .05;
+    B P M 1.5 .4 3 60 .05; F V 5 .8 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07; TH DH 1.5 .3 1.3 1 .05;
     T D N L 1 .2 .7 1 .04; K G NG .5 .1 .4 1 .04; HH .15 .1 .15 1 .05; SIL 1 1 1 1 .06"""
 _GROUPS = (
     {"J": "jawOpen", "O": "tongueOut"},
     {"R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*"},
     {"L": "mouthLowerDown*", "T": "mouthUpperUp*"},
-    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower"},
+    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower", "U": "mouthShrugLower"},
 )
 _TWO = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
+BITTEN = 0.45  # mouthRollLower at which the lower lip is at the teeth
 ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
 MANNER = {  # of an emotion (its first letters): pace and pitch of the voice, size of the mouth's movements
     "ang": (1.06, 4, 1.12), "dis": (0.96, -4, 0.95), "fea": (1.08, 6, 1), "hap": (1.04, 6, 1.08),
     "neu": (1, 0, 1), "sad": (0.92, -6, 0.85), "sur": (1.02, 8, 1.1),
 }  # fmt: skip
-HIGH, LONG = ("en-us+f2", "en-us+f5", "en-gb+f2", "en-gb+f5"), ("bob", "long", "wavy", "bun")  # voices, hair
-LOW = ("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m1", "en-gb+m5")
+HIGH, LONG = ("en-us+f2", "en-us+f5", "en-gb+f5"), ("bob", "long", "wavy", "bun")  # voices, hair
+LOW = ("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m5")
 BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
 DRIFT = 0.008  # eye-corner units that the neck moves for a degree of the head
 
@@ -64,7 +65,7 @@ def _columns(names: str) -> list[int]:
     return [ARKIT.index(n.replace("*", side)) for n in names.split() for side in ("Left", "Right")[: 1 + n.count("*")]]
 
 
-OPENING = _columns("jawOpen mouthFunnel mouthLowerDown* mouthUpperUp* mouthShrugUpper mouthFrown* mouthDimple*")
+OPENING = _columns("jawOpen mouthFunnel mouthLowerDown* mouthUpperUp* mouthShrugUpper")
 CLOSE, BITE = _columns("mouthClose mouthRollLower")
 MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
 
@@ -162,7 +163,9 @@ def curves(
     if phones:  # speech takes part of the mouth from it
         talk = np.array((phones[0].start - 0.2, phones[0].start, phones[-1].end, phones[-1].end + 0.2))
         felt[:, MOUTH] *= np.interp(times, talk, (1, 0.6, 0.6, 1))[:, None]
-    values = _contacts(spoken + felt, phones, times)
+    shut = np.maximum(spoken[:, CLOSE], spoken[:, BITE] / BITTEN).clip(max=1)
+    felt[:, OPENING] *= 1 - shut[:, None]
+    values = _contacts((spoken + felt).clip(0, 1), phones, times)
     acted = add_gaze(add_blinks(Curves(values, "arkit", fps), seed=seed), seed=seed)
     return replace(acted, head=head_motion(loud, fps, seed=seed))
 
@@ -213,14 +216,10 @@ def _frames(seconds: Sequence[float], times: np.ndarray) -> np.ndarray:
 
 
 def _contacts(values: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
-    """Controls (T, 52) in [0, 1] with lips that meet, and meet the teeth, whatever else opens the mouth."""
-    closed, bitten = (
-        _frames([(p.start + p.end) / 2 for p in phones if p.text in kind], times) for kind in (BILABIAL, LABIODENTAL)
-    )
-    values = values.clip(0, 1)
-    values[bitten, BITE] = values[bitten, BITE].clip(0.7)
-    values[closed, CLOSE], values[closed, BITE] = 1, 0
-    values[:, OPENING] *= 1 - 0.8 * np.maximum(values[:, CLOSE], values[:, BITE] / 0.7).clip(max=1)[:, None]
+    """Controls (T, 52) in which no neighbour in time takes a closure its frame."""
+    for kind, control, least in ((LABIODENTAL, BITE, BITTEN), (BILABIAL, CLOSE, 1)):
+        at = _frames([(phone.start + phone.end) / 2 for phone in phones if phone.text in kind], times)
+        values[at, control] = values[at, control].clip(least)
     return values
 
 
