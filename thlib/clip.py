@@ -11,9 +11,10 @@ timeline and on the new one, so that sound and picture cannot drift apart howeve
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -35,13 +36,8 @@ class Word:
     end: float
 
 
-@dataclass(frozen=True)
-class Phone:
-    """A phone (ARPAbet or espeak mnemonic) with its start and end in seconds."""
-
-    text: str
-    start: float
-    end: float
+class Phone(Word):
+    """A phone (ARPAbet) of a word, with its start and end in seconds."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +78,23 @@ class Clip:
         return not len(self.audio)
 
     def mono16k(self) -> np.ndarray:
-        """Sound as the models want it: float32 (n,) at 16 kHz, channels averaged. MediaError if the clip is silent."""
-        import librosa
-
+        """Sound as the models want it, see `mono16k` below. MediaError if the clip is silent."""
         if self.silent:
             raise MediaError("The clip has no sound; give one with a sound track.")
-        return librosa.resample(self.audio.mean(axis=1), orig_sr=self.audio_rate, target_sr=16000)
+        return mono16k(self.audio, self.audio_rate)
 
     def cut(self, first: int, last: int) -> Clip:
         """Frames first .. last-1 with their sound (views, nothing is copied)."""
         start, stop = (sample_at(k, self.fps, self.audio_rate) for k in (first, last))
         return replace(self, frames=self.frames[first:last], audio=self.audio[start:stop])
+
+
+def mono16k(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Sound (S,) or (S, C) at `rate` Hz as float32 (n,) at 16 kHz, channels averaged."""
+    import librosa
+
+    mono = audio if audio.ndim == 1 else audio.mean(axis=1)
+    return librosa.resample(mono.astype(np.float32), orig_sr=rate, target_sr=16000)
 
 
 Edit = tuple[float, float, Clip]  # seconds of the old timeline, snapped to the frame grid: [t0, t1) becomes clip
@@ -129,42 +131,43 @@ def splice_clip(clip: Clip, edits: Sequence[Edit]) -> Clip:
 
     Several edits at once, times on the old timeline. EditError for bad spans, MediaError for clips that do not fit.
     """
-    rate, channels = clip.audio_rate, 0 if clip.silent else clip.audio.shape[1]
-    _check_fit(edits, clip.size, clip.fps, channels)
-    frames, sound = [], [clip.audio[:0]]
+    _check_fit(edits, clip)
+    frames, sound, rate = [], [clip.audio[:0]], clip.audio_rate
     for piece in timeline(edits, clip.fps, len(clip.frames)):
         frames.append(piece.clip.frames if piece.clip else clip.frames[piece.old : piece.old + piece.frames])
         start, stop, old = (sample_at(k, clip.fps, rate) for k in (piece.start, piece.start + piece.frames, piece.old))
-        kept = piece.clip or replace(clip, audio=clip.audio[old : old + stop - start])
-        sound.append(_fit_sound(kept, rate, channels, stop - start))
-    return replace(clip, frames=np.concatenate(frames), audio=np.concatenate(sound if channels else sound[:1]))
+        heard = _fit_sound(piece.clip, rate, clip.audio.shape[1]) if piece.clip else clip.audio[old:]
+        sound.append(_samples(heard, 0, stop - start))
+    return replace(clip, frames=np.concatenate(frames), audio=np.concatenate(sound[:1] if clip.silent else sound))
 
 
-def _check_fit(edits: Sequence[Edit], size: tuple[int, int], fps: Fraction, channels: int):
+def _check_fit(edits: Sequence[Edit], whole: Clip | Video):
     for _, _, clip in edits:
-        if len(clip.frames) and (clip.size != size or clip.fps != fps):
-            have, want = f"{clip.size} at {clip.fps}", f"{size} at {fps}"
+        if len(clip.frames) and (clip.size != whole.size or clip.fps != whole.fps):
+            have, want = f"{clip.size} at {clip.fps}", f"{whole.size} at {whole.fps}"
             raise MediaError(f"A replacement of (H, W) {have} frames/s does not fit {want} frames/s; make them equal.")
-        if not channels and not clip.silent:
+        if whole.silent and not clip.silent:
             raise MediaError("The video has no sound track for the new sound; give it one, or splice a silent clip.")
 
 
-def _fit_sound(clip: Clip, rate: int, channels: int, samples: int) -> np.ndarray:
-    """The clip's sound as float32 (samples, channels) at `rate`, cut or followed by silence."""
+def _fit_sound(clip: Clip, rate: int, channels: int) -> np.ndarray:
+    """The clip's sound as float32 (S, channels) at `rate`."""
     sound = clip.audio if clip.audio.shape[1] == channels else clip.audio.mean(axis=1, keepdims=True)
     if clip.audio_rate != rate and len(sound):
         import librosa
 
         sound = librosa.resample(sound, orig_sr=clip.audio_rate, target_sr=rate, axis=0)
-    sound = np.broadcast_to(sound[:samples], (min(samples, len(sound)), channels))
-    return np.pad(sound, ((0, samples - len(sound)), (0, 0)))
+    return np.broadcast_to(sound, (len(sound), channels))
+
+
+def _samples(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Samples start .. stop-1 of (S, C), silence past the end."""
+    part = audio[start:stop]
+    return np.pad(part, ((0, stop - start - len(part)), (0, 0)))
 
 
 class Video(Source):
-    """A video file, read lazily: memory does not grow with its length. Attributes and errors: see `thlib.mux.Source`.
-
-    .path .fps (Fraction) .size (H, W) .n_frames .duration (s) .audio_rate .silent .metadata (tags) .notes (sentences)
-    """
+    """A video file, read lazily: memory does not grow with its length. Attributes and errors: `thlib.mux.Source`'s."""
 
     @property
     def silent(self) -> bool:
@@ -181,9 +184,8 @@ class Video(Source):
         """
         first, last = round(t0 * self.fps), round(t1 * self.fps)
         if not 0 <= first < last <= self.n_frames:
-            raise MediaError(
-                f"{t0:.3f}-{t1:.3f} s is no part of {self.path} (0-{self.duration:.3f} s); choose another."
-            )
+            whole = f"{self.path} (0-{self.duration:.3f} s)"
+            raise MediaError(f"{t0:.3f}-{t1:.3f} s is no part of {whole}; choose another span.")
         shape = (last - first, *self.size, 3)
         if prod(shape) > max_bytes:
             need = f"{prod(shape) / 2**30:.2f} GiB, more than {max_bytes / 2**30:.2f}"
@@ -191,15 +193,15 @@ class Video(Source):
         frames = np.empty(shape, np.uint8)
         for out, frame in zip(frames, self.decode(first, last), strict=True):
             out[:] = self.picture.to_rgb(frame)
-        start, stop = (sample_at(k, self.fps, self.audio_rate) for k in (first, last))
-        audio = np.zeros((0, 1), np.float32) if self.silent else Tape(self, start).take(start, stop)
-        return Clip(frames, self.fps, audio, self.audio_rate)
+        return Clip(frames, self.fps, self.audio(first, last), self.audio_rate)
 
-    def audio(self) -> np.ndarray:
-        """All the sound, float32 (S, C), as long as the picture; (0, 1) where there is none."""
+    def audio(self, first: int = 0, last: int | None = None) -> np.ndarray:
+        """The sound of frames first .. last-1 (default: of all), float32 (S, C); (0, 1) where there is none."""
         if self.silent:
             return np.zeros((0, 1), np.float32)
-        return Tape(self).take(0, sample_at(self.n_frames, self.fps, self.audio_rate))
+        ends = first, self.n_frames if last is None else last
+        start, stop = (sample_at(k, self.fps, self.audio_rate) for k in ends)
+        return Tape(self, start).take(start, stop)
 
     def clip(self, *, max_bytes: int = MAX_BYTES) -> Clip:
         """All of it in memory; MediaError where that needs more than `max_bytes`."""
@@ -214,35 +216,21 @@ class Video(Source):
         FLAC) keeps decoded planes and samples equal, the default keeps >= 45 dB. `metadata` becomes container tags.
         EditError for bad spans, MediaError for clips that do not fit and files that cannot be read or written.
         """
-        _check_fit(edits, self.size, self.fps, self.channels)
+        _check_fit(edits, self)
         pieces, sound = timeline(edits, self.fps, self.n_frames), (self.audio_rate, self.channels)
-        tape, frames, at = Tape(self) if self.channels else None, self.decode(0, self.n_frames), 0
+        tape, frames, at = Tape(self), self.decode(0, self.n_frames), 0
         with Sink(Path(out), self.fps, picture=self.picture, sound=sound, exact=exact, metadata=metadata) as sink:
             for piece in pieces:
                 if piece.clip:
-                    _put_clip(sink, piece, sound)
+                    sink.append(piece.clip.frames, partial(_samples, _fit_sound(piece.clip, *sound)))
                     continue
                 for _ in islice(frames, piece.old - at):  # replaced frames: decoded, since others may refer to them
                     pass
-                at, old = piece.old + piece.frames, sample_at(piece.old, self.fps, self.audio_rate)
-                take = tape and (lambda start, stop, old=old: tape.take(old + start, old + stop))
-                _put(sink, piece, islice(frames, piece.frames), take)
+                at = piece.old + piece.frames
+                sink.append(
+                    islice(frames, piece.frames), tape.take, zero=sample_at(piece.old, self.fps, self.audio_rate)
+                )
         return Path(out)
-
-
-def _put(sink: Sink, piece: Piece, frames: Iterable, take: Callable[[int, int], np.ndarray] | None):
-    """Frame by frame into the sink, each with the samples take(start, stop), counted from the piece's first."""
-    zero = sample_at(piece.start, sink.fps, sink.rate)
-    for k, frame in enumerate(frames, piece.start):
-        sink.frame(frame)
-        if take:
-            sink.sound(take(*(sample_at(edge, sink.fps, sink.rate) - zero for edge in (k, k + 1))))
-
-
-def _put_clip(sink: Sink, piece: Piece, sound: tuple[int, int]):
-    zero, end = (sample_at(k, sink.fps, sink.rate) for k in (piece.start, piece.start + piece.frames))
-    fitted = _fit_sound(piece.clip, *sound, end - zero) if sound[1] else None
-    _put(sink, piece, piece.clip.frames, sound[1] and (lambda start, stop: fitted[start:stop]))
 
 
 def read(path: str | Path) -> Clip:
@@ -268,10 +256,6 @@ def write(
         raise MediaError("The clip has no frames to write; give one with at least one frame.")
     picture = Picture(clip.size, "gbrp", (0, 2, 1, 13)) if exact else Picture(clip.size)
     sound = (clip.audio_rate, 0 if clip.silent else clip.audio.shape[1])
-
-    def take(start: int, stop: int) -> np.ndarray:
-        return _fit_sound(replace(clip, audio=clip.audio[start:stop]), *sound, stop - start)
-
     with Sink(Path(path), clip.fps, picture=picture, sound=sound, exact=exact, metadata=metadata) as sink:
-        _put(sink, Piece(0, 0), clip.frames if frames is None else frames, take if sound[1] else None)
+        sink.append(clip.frames if frames is None else frames, partial(_samples, clip.audio))
     return Path(path)

@@ -8,7 +8,7 @@ instant, so what a file says about start times, varying rates and late sound is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,7 +28,6 @@ QP = 14  # a fixed quantiser, unlike a rate, bounds the error of every frame: lu
 AAC_BITS = 192_000  # a second and channel
 AAC = {"aac_coder": "fast", "aac_pns": "0", "aac_tns": "0", "aac_is": "0"}  # on speech 10 dB above the default coder
 RATES = [Fraction(n) for n in (25, 30, 24, 50, 60)] + [Fraction(n * 1000, 1001) for n in (30, 24, 60)]
-LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 LOSSLESS_SOUND = {".mp4": "flac", ".mkv": "flac", ".mov": "pcm_s24le"}  # the keys are what can be written
 CONTAINERS = "mov,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,wav,mp3,flac,aac"  # no play lists, no pictures
 INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
@@ -44,11 +43,6 @@ SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before t
 def sample_at(frame: int, fps: Fraction, rate: int) -> int:
     """The sample at which `frame` begins: round(frame / fps * rate)."""
     return round(frame / fps * rate)
-
-
-def to_24_bits(sound: np.ndarray) -> np.ndarray:
-    """Float samples in [-1, 1) -> int32 of 24 bits, which is what FLAC holds."""
-    return np.clip(np.rint(sound * np.float32(2**23)), -(2**23), 2**23 - 1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -96,10 +90,9 @@ class Source:
     """
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, max_seconds: float = MAX_SECONDS):
-        self.path, limits = Path(path), (max_pixels, max_seconds)
+        self.path = Path(path)
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
-            self._check_limits(stream, (container.duration or 0) / av.time_base, limits)
             times, length, found = _times(container, stream)
             self.missing = max(0, stream.frames - found)
             if not len(times):
@@ -108,7 +101,12 @@ class Source:
             slots = np.rint((times - times[0]) * float(stream.time_base * self.fps)).astype(int)
             self.n_frames = int(slots[-1]) + max(1, round(length * stream.time_base * self.fps))
             self.duration = float(self.n_frames / self.fps)
-            self._check_limits(stream, self.duration, limits)
+            if self.duration > max_seconds:
+                length = f"{self.duration:.1f} s, more than {max_seconds:.1f} s"
+                raise MediaError(f"{path} lasts {length}; cut it or raise max_seconds.")
+            if stream.width * stream.height > max_pixels:
+                size = f"{stream.width}x{stream.height} pixels, more than {max_pixels}"
+                raise MediaError(f"{path} has {size}; scale it down or raise max_pixels.")
             sound = next((s for s in container.streams.audio if s.codec_context is not None and s.channels), None)
             self.channels, self.audio_rate = (sound.channels, sound.rate) if sound else (0, 16000)
             self.metadata, self.notes = dict(container.metadata), tuple(self._notes(stream, slots, sound))
@@ -166,7 +164,7 @@ class Source:
                     at, far = at + ahead, False
                 elif at == 0 or abs(ahead) > SLACK * rate:
                     block = np.pad(block, ((max(ahead, 0), 0), (0, 0)))[max(-ahead, 0) :]
-                yield at, to_24_bits(block).astype(np.float32) / np.float32(2**23)
+                yield at, (np.rint(block * 2**23) / 2**23).clip(-1, 1 - 2**-23)
                 at += len(block)
 
     def _decoded(self, container, stream: av.stream.Stream) -> Iterator[tuple[Fraction, av.frame.Frame]]:
@@ -182,14 +180,6 @@ class Source:
                 if frame.pts is not None:
                     seconds = frame.pts * stream.time_base - self._start
                     yield seconds, frame
-
-    def _check_limits(self, stream: av.VideoStream, seconds: float, limits: tuple[int, float]):
-        if stream.width * stream.height > limits[0]:
-            why = f"{stream.width}x{stream.height} pixels, more than {limits[0]}; scale it down or raise max_pixels"
-            raise MediaError(f"{self.path} has {why}.")
-        if seconds > limits[1]:
-            why = f"{seconds:.1f} s, more than {limits[1]:.1f} s; cut it or raise max_seconds"
-            raise MediaError(f"{self.path} lasts {why}.")
 
     def _notes(self, stream: av.VideoStream, slots: np.ndarray, sound: av.AudioStream | None) -> Iterator[str]:
         shown = len(np.unique(slots))
@@ -298,8 +288,8 @@ class Sink:
             raise MediaError(f"{path} cannot be written; give a file name in a folder that exists.")
         codec, pixels = _video_format(picture, exact)
         self._path, self._part = path, path.with_name(f"{path.name}.{os.getpid()}.partial")
-        self.fps, self._picture, (self.rate, channels) = fps, replace(picture, pixels=pixels), sound
-        self._count, self._samples = 0, 0
+        self._fps, self._picture, (self._rate, channels) = fps, replace(picture, pixels=pixels), sound
+        self._count = 0
         flags = {} if end == ".mkv" else {"movflags": "+faststart+use_metadata_tags"}
         self._file = av.open(str(self._part), "w", format="matroska" if end == ".mkv" else end[1:], options=flags)
         self._file.metadata.update(metadata or {})
@@ -307,11 +297,11 @@ class Sink:
         self._audio = self._add_audio(LOSSLESS_SOUND[end] if exact else "aac", channels) if channels else None
 
     def _add_video(self, codec: str, qp: str) -> av.VideoStream:
-        how = {"qp": qp, "preset": "veryfast", "x264-params": "ipratio=1:pbratio=1", "g": str(round(2 * self.fps))}
-        stream = self._file.add_stream(codec, rate=self.fps, options=how)
+        how = {"qp": qp, "preset": "veryfast", "x264-params": "ipratio=1:pbratio=1", "g": str(round(2 * self._fps))}
+        stream = self._file.add_stream(codec, rate=self._fps, options=how)
         stream.height, stream.width = self._picture.size
         stream.pix_fmt, stream.thread_type = self._picture.pixels, "AUTO"
-        stream.time_base = stream.codec_context.time_base = 1 / self.fps
+        stream.time_base = stream.codec_context.time_base = 1 / self._fps
         stream.colorspace, stream.color_range, stream.color_primaries, stream.color_trc = self._picture.colour
         stream.codec_context.sample_aspect_ratio = self._picture.aspect or Fraction(1)
         if self._picture.turn != (1, 0, 0, 1):
@@ -320,9 +310,9 @@ class Sink:
         return stream
 
     def _add_audio(self, codec: str, channels: int) -> av.AudioStream:
-        fits = codec != "aac" or self.rate in av.Codec("aac", "w").audio_rates
+        fits = codec != "aac" or self._rate in av.Codec("aac", "w").audio_rates
         how = AAC if codec == "aac" else {}
-        stream = self._file.add_stream(codec, rate=self.rate if fits else 48000, layout=LAYOUTS[channels], options=how)
+        stream = self._file.add_stream(codec, rate=self._rate if fits else 48000, layout=f"{channels}c", options=how)
         stream.codec_context.format = "fltp" if codec == "aac" else "s32"
         stream.bit_rate = AAC_BITS * channels
         return stream
@@ -330,18 +320,21 @@ class Sink:
     def frame(self, image: av.VideoFrame | np.ndarray) -> None:
         """Append a decoded frame (its planes go through untouched) or uint8 RGB (H, W, 3)."""
         frame = self._picture.from_rgb(image) if isinstance(image, np.ndarray) else image
-        frame.pts, frame.time_base, frame.pict_type = self._count, 1 / self.fps, 0  # 0: the encoder chooses anew
+        frame.pts, frame.time_base, frame.pict_type = self._count, 1 / self._fps, 0  # 0: the encoder chooses anew
         self._count += 1
         self._file.mux(self._video.encode(frame))
 
-    def sound(self, block: np.ndarray) -> None:
-        """Append float32 samples (S, C), S > 0."""
-        whole = self._audio.codec_context.format.name == "s32"
-        samples = to_24_bits(block).reshape(1, -1) << 8 if whole else np.ascontiguousarray(block.T)
-        frame = av.AudioFrame.from_ndarray(samples, format="s32" if whole else "fltp", layout=LAYOUTS[block.shape[1]])
-        frame.sample_rate, frame.pts, frame.time_base = self.rate, self._samples, Fraction(1, self.rate)
-        self._samples += len(block)
-        self._file.mux(self._audio.encode(frame))
+    def append(self, frames: Iterable, take: Callable[[int, int], np.ndarray], *, zero: int = 0) -> None:
+        """Frames, each with its sound: float32 take(start, stop) -> (S, C), where `zero` is the first frame's start."""
+        moved = zero - sample_at(self._count, self._fps, self._rate)
+        for image in frames:
+            start, stop = (sample_at(self._count + k, self._fps, self._rate) for k in (0, 1))
+            self.frame(image)
+            if self._audio:
+                block = take(start + moved, stop + moved)
+                sound = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="flt", layout=f"{block.shape[1]}c")
+                sound.sample_rate, sound.pts, sound.time_base = self._rate, start, Fraction(1, self._rate)
+                self._file.mux(self._audio.encode(sound))
 
     def __enter__(self) -> Sink:
         return self

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thlib import data, espeak
-from thlib.clip import Phone, Word
+from thlib.clip import Phone, Word, mono16k
 from thlib.errors import SpeechError
 
 RATE = 16_000  # Hz, of every sound in this file
@@ -74,7 +74,7 @@ def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -
         words.append(Word(tokens[i][1], phones[0].start, phones[-1].end))
     if unsaid := {word for _, word in tokens if word} - {word.text for word in words}:
         raise SpeechError(f"the voice {voice} can't say {sorted(unsaid)[0]!r}: spell it out in letters")
-    audio = _mono16k(answer["samples"] / np.float32(32768), answer["rate"])
+    audio = mono16k(answer["samples"] / np.float32(32768), answer["rate"])
     return Speech(audio, tuple(word for word in words if word.text), tuple(phone for _, phone in spoken))
 
 
@@ -95,7 +95,7 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
         raise SpeechError(f"the transcript {transcript[:60]!r} has no words: write down what is said")
     if not np.abs(audio).max(initial=0) > 1e-4:
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
-    sound = _mono16k(audio, rate)
+    sound = mono16k(audio, rate)
     path = _decode(sound, words)
     misfit = math.hypot(*(min(part.misfit, WORST) for part in path)) / math.sqrt(len(words) + 1)
     if not path or misfit > REFUSE:
@@ -225,14 +225,6 @@ def _spoken(answer: dict[str, Any], starts: list[int]) -> Iterator[tuple[int, Ph
         edges = np.linspace(start, ends[ends.index(start) + 1], len(sounds) + 1) / answer["rate"]
         for (i, symbol), a, b in zip(sounds, edges, edges[1:]):
             yield i, Phone(symbol, float(a), float(b))
-
-
-def _mono16k(audio: np.ndarray, rate: int) -> np.ndarray:
-    """Sound (S,) or (S, C) at `rate` as float32 (S,) at 16 kHz."""
-    import librosa
-
-    mono = audio if audio.ndim == 1 else audio.mean(1)
-    return librosa.resample(mono.astype(np.float32), orig_sr=rate, target_sr=RATE)
 
 
 @cache
