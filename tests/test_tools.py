@@ -55,6 +55,20 @@ def test_new_and_missing_metrics_are_bad(tmp_path):
     assert [row.verdict for row in baselines.compare(silent, baselines.load("smoke", tmp_path))] == ["missing"]
 
 
+def test_a_metric_whose_data_are_not_here_is_not_run(tmp_path, monkeypatch):
+    footage = replace(outcome(), metrics=[outcome().metrics[0] | {"needs": "grid-s1/bbaf4p.mpg"}])
+    baselines.update([footage], tmp_path)
+    silent, known = replace(outcome(), metrics=[]), baselines.load("smoke", tmp_path)
+    for verdict, folder in (("not run", tmp_path), ("missing", tmp_path / "mirror")):
+        (tmp_path / "mirror" / "grid-s1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mirror" / "grid-s1" / "bbaf4p.mpg").touch()
+        monkeypatch.setenv("THLIB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("THLIB_MIRROR", str(folder))
+        (row,) = baselines.compare(silent, known)
+        assert row.verdict == verdict
+        assert (verdict in baselines.BAD) == (verdict == "missing")
+
+
 def test_a_baseline_says_how_it_came_about_and_keeps_the_others(tmp_path):
     baselines.update([replace(outcome(), name="00_b")], tmp_path)
     baselines.update([outcome(0.99 + 0.005 * seed, seed=seed) for seed in range(5)], tmp_path)

@@ -37,11 +37,14 @@ class Run:
     seed: int
     device: str
 
-    def metric(self, name: str, value: float, unit: str, *, better: str, next_best: float | None = None) -> None:
+    def metric(
+        self, name: str, value: float, unit: str, *, better: str, next_best: float | None = None, needs: str = ""
+    ) -> None:
         """Record a number: a line on the page, and an output that the runner compares with its baseline.
 
         better: "lower" or "higher"; next_best: the nearest rival's value in the notebook's own table, which must stay
-        distinguishable. CourseError if a value is not finite or `better` is neither.
+        distinguishable; needs: a data set or "set/file" without which this metric may be missing. CourseError if a
+        value is not finite or `better` is neither.
 
         >>> run.metric("lip error of the edit", 0.031, "face scales", better="lower", next_best=0.048)
         """
@@ -50,7 +53,14 @@ class Run:
         numbers = [float(v) for v in (value, next_best) if v is not None]
         if not all(map(math.isfinite, numbers)):
             raise CourseError(f"metric {name!r} is {numbers}, not finite: find the cell that made it so")
-        row = {"name": name, "value": numbers[0], "unit": unit, "better": better, "next_best": (numbers + [None])[1]}
+        row = {
+            "name": name,
+            "value": numbers[0],
+            "unit": unit,
+            "better": better,
+            "next_best": (numbers + [None])[1],
+            "needs": needs,
+        }
         if self.device == "cuda":
             import torch
 

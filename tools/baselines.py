@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import Outcome
+from runner import Outcome, absent
 
 from thlib.errors import CourseError
 
@@ -18,7 +18,10 @@ BAD = ("worse", "missing", "new")
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one run. verdict: "ok", "better", or one of BAD; value or baseline is None where there is none."""
+    """One metric of one run; value or baseline is None where there is none.
+
+    verdict: "ok", "better", "not run" (the data it needs are not here), or one of BAD.
+    """
 
     name: str
     unit: str
@@ -74,8 +77,11 @@ def compare(outcome: Outcome, profile_baselines: dict) -> list[Row]:
         verdict = _verdict(metric["value"], base) if base else "new"
         value, limit = (base["value"], base["tolerance"]) if base else (None, None)
         rows.append(Row(metric["name"], metric["unit"], metric["value"], value, limit, verdict))
-    gone = [name for name in known if name not in {metric["name"] for metric in outcome.metrics}]
-    return rows + [Row(n, known[n]["unit"], None, known[n]["value"], known[n]["tolerance"], "missing") for n in gone]
+    gone = {n: base for n, base in known.items() if n not in {metric["name"] for metric in outcome.metrics}}
+    for name, base in gone.items():
+        verdict = "not run" if base.get("needs") and absent(base["needs"]) else "missing"
+        rows.append(Row(name, base["unit"], None, base["value"], base["tolerance"], verdict))
+    return rows
 
 
 def load(profile: str, folder: Path = FOLDER) -> dict:
@@ -108,7 +114,8 @@ def _metric(row: dict, outcomes: Sequence[Outcome], relative: dict | None) -> di
     value = statistics.fmean(values)
     if relative and (base := relative["metrics"].get(name)) and base["value"]:
         allowed = abs(value * base["tolerance"] / base["value"])
-    return {"value": value, "tolerance": allowed, "unit": row["unit"], "better": row["better"]}
+    needs = {"needs": row["needs"]} if row.get("needs") else {}
+    return {"value": value, "tolerance": allowed, "unit": row["unit"], "better": row["better"]} | needs
 
 
 def _verdict(value: float, base: dict) -> str:

@@ -62,7 +62,14 @@ def notebooks(folder: str | Path = "notebooks") -> list[Path]:
 def missing(notebook: str | Path) -> list[str]:
     """What of the notebook's `metadata.thlib.needs` ("set" or "set/file") is not on this machine."""
     needs = json.loads(Path(notebook).read_text())["metadata"].get("thlib", {}).get("needs", [])
-    return [need for need in needs if "absent" in _places(need)]
+    return [need for need in needs if absent(need)]
+
+
+def absent(need: str) -> bool:
+    """Whether a file of "set" or "set/file" is not on this machine."""
+    name, _, file = need.partition("/")
+    places = data.status(name)
+    return "absent" in ({places.get(file, "absent")} if file else places.values())
 
 
 def execute(
@@ -191,10 +198,3 @@ def _resident(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return process.memory_info().rss
     return 0
-
-
-def _places(need: str) -> set[str]:
-    """Where the files of "set" or "set/file" lie: a set of "cache", "mirror", "absent"."""
-    name, _, file = need.partition("/")
-    places = data.status(name)
-    return {places.get(file, "absent")} if file else set(places.values())
