@@ -44,6 +44,6 @@ def test_a_metric_is_a_line_and_a_row(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     course.Run("smoke", 0, "cpu").metric("error", 0.25, "px", better="lower", next_best=0.5)
-    row = {"name": "error", "value": 0.25, "unit": "px", "better": "lower", "next_best": 0.5}
+    row = {"name": "error", "value": 0.25, "unit": "px", "better": "lower", "next_best": 0.5, "needs": ""}
     assert repr(shown[0]) == "error: 0.25 px (lower is better)"
     assert shown[0]._repr_mimebundle_() == {"text/plain": repr(shown[0]), course.METRIC: row}
