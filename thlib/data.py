@@ -70,7 +70,6 @@ class Manifest:
     files: dict[str, File]
     size: str = ""
     how: str = ""
-    base: str = ""
 
 
 def names() -> tuple[str, ...]:
@@ -199,8 +198,7 @@ def atomic(file: str | Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=8192)
 def _sha256(file: str, _changed: int, _size: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return pooch.file_hash(file)
 
 
 def _folders() -> list[Path]:
@@ -214,11 +212,11 @@ def _parse(file: Path, _changed: int) -> Manifest:
     try:
         # BaseLoader leaves every value a string: nothing is constructed, and `yes` stays "yes".
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
-        shared, files = {key: raw[key] for key in ("licence", "tier", "consent")}, {}
+        shared, files, base = {key: raw[key] for key in ("licence", "tier", "consent")}, {}, raw.pop("base", "")
         for name, entry in raw.get("files", {}).items():
             where = f"{file} (file {name!r})"
             _inside(Path(file.stem), name)
-            files[name] = _file(shared | entry, raw.get("base", ""))
+            files[name] = _file(shared | entry, base)
         return Manifest(name=file.stem, **raw | {"files": files, "consent": _consent(raw["consent"])})
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as problem:
         reason = " ".join(str(problem).split())
@@ -284,26 +282,22 @@ def _download(place: str, entry: File, urls: list[str]) -> Path:
     target, tried = cache() / "thlib-downloads" / place, []
     what = f"{place} ({f'{entry.bytes / 1e6:.3g} MB, ' * bool(entry.bytes)}{entry.url or 'no address known'})"
     remedy = f"or fetch the file elsewhere, put it into a mirror folder as {place}, and set THLIB_MIRROR to that folder"
+    forbidden = os.environ.get("THLIB_OFFLINE", "0") not in ("", "0")
+    pooch.get_logger().setLevel("WARNING")
     for url in filter(None, urls if entry.sha256 else []):
         try:
-            return _retrieve(url, target, entry.sha256)
+            if forbidden and not url.startswith("file:"):
+                raise OSError("THLIB_OFFLINE forbids connections")
+            pooch.retrieve(url, entry.sha256, target.name, target.parent, downloader=partial(_resume, target))
+            return target
         except OSError as problem:
             if target.is_file() and _matches(target, entry):  # another process was quicker; both wrote the same bytes
                 return target
             tried.append(f"{urlsplit(url).netloc}: {problem if type(problem) is OSError else type(problem).__name__}")
-        except ValueError as problem:
-            raise DataError(
-                f"{url} serves other bytes than its manifest states: try again later, {remedy}"
-            ) from problem
+        except ValueError as error:
+            raise DataError(f"{url} serves other bytes than its manifest states: try again later, {remedy}") from error
     reason = "; ".join(tried) or "no address with a hash"
     raise DataError(f"{what} is not at hand and can't be downloaded ({reason}): connect and try again, {remedy}")
-
-
-def _retrieve(url: str, target: Path, digest: str) -> Path:
-    if not url.startswith("file:") and os.environ.get("THLIB_OFFLINE", "0") not in ("", "0"):
-        raise OSError("THLIB_OFFLINE forbids connections")
-    pooch.get_logger().setLevel("WARNING")
-    return Path(pooch.retrieve(url, digest, target.name, target.parent, downloader=partial(_resume, target)))
 
 
 def _resume(target: Path, url: str, output: str, _pooch: object) -> None:

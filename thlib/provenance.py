@@ -48,12 +48,11 @@ class Report:
         """The report as lines of text."""
         lines = [f"{self.path}: no marks of an edit by thlib; that does not prove that nothing was edited"]
         if self.record:
-            source, made = (
-                json.dumps(_data(self.record, label)) for label in ("c2pa.ingredient.v3", "thlib.generation")
-            )
             lines = [f"{self.path}: {_sentence(self.record)}"]
             lines += [f"  {start:.3f} to {end:.3f} s: {what}" for (start, end), what in _changes(self.record)]
-            lines += [f"  source: {source}", f"  made with: {made}", f"  marks: {' and '.join(self.marks)}"]
+            for what, label in (("source", "c2pa.ingredient.v3"), ("made with", "thlib.generation")):
+                lines.append(f"  {what}: {json.dumps(_data(self.record, label))}")
+            lines.append(f"  marks: {' and '.join(self.marks)}")
         lines += [f"  problem: {problem}" for problem in self.problems]
         return "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
 
