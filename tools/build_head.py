@@ -19,7 +19,7 @@ from thlib.landmarks import EYES, LIPS_INNER, OVAL
 from thlib.presenter.face import CORNERS, LIDS, LIP_PAIRS, model
 
 OUT = Path(landmarks.__file__).parent / "weights" / "head_model.npz"
-SKIN, HAIR, CLOTH, EYE, MOUTH = range(5)
+SKIN, HAIR, CLOTH, EYE, LASH, SHEET = 0, 1, 2, 3, 7, 6  # kinds and materials; eyes are 3 and 4, the mouth 5
 SKULL, RADII = np.array([0, -0.15, 0.72]), np.array([0.87, 1.03, 1.05])
 RINGS = np.array([0.0, 0.06, 0.14, 0.24, 0.36, 0.5, 0.64, 0.78, 0.9, 1.0])
 STYLES = {  # thickness on top, at the sides, at the back; curls; the curtain's end (y); bun; front lift; part
@@ -104,7 +104,10 @@ def skull(base: np.ndarray, t: float) -> np.ndarray:
     angle = np.arccos(start @ pole)[:, None]
     turned = (np.sin((1 - t) * angle) * start + np.sin(t * angle) * pole) / np.sin(angle)
     fade = smooth(np.array(t), 0.0, 0.45)
-    return SKULL + RADII * turned * (radius + (1 - radius) * fade)
+    out = SKULL + RADII * turned * (radius + (1 - radius) * fade)
+    jaw = smooth(base[:, 1], 0.1, 0.6)  # what is behind the jaw is not seen beside it
+    out[:, 0] *= 1 - jaw * (1 - np.minimum(1, abs(base[:, 0]) * (1 - 0.5 * t) / abs(out[:, 0]).clip(1e-6)))
+    return out
 
 
 def hair_thickness(rest: np.ndarray, t: np.ndarray, style: tuple) -> np.ndarray:
@@ -114,11 +117,12 @@ def hair_thickness(rest: np.ndarray, t: np.ndarray, style: tuple) -> np.ndarray:
     up = smooth(-y, 0.1, 0.75)
     low = sides + (back - sides) * smooth(z, 0.1, 0.8)
     thick = low + (top - low) * up + lift * smooth(z, -0.2, -0.75) * up
-    wave = np.sin(9 * x + 5 * y + 1) * np.sin(8 * z + 4 * x) + 0.6 * np.sin(19 * x - 13 * z) * np.sin(17 * y + 11 * z)
+    wave = np.sin(7 * x + 4 * y + 1) * np.sin(6 * z + 3 * x) + 0.5 * np.sin(11 * x - 8 * z) * np.sin(10 * y + 7 * z)
     thick = thick + curls * wave
     if part:
         thick = thick - 0.07 * np.exp(-0.5 * ((x - part) / 0.07) ** 2) * up * smooth(t, 0.5, 0.3)
-    edge = smooth(t, -0.01, 0.13)
+    start = 0.012 + 0.055 * up + 0.008 * np.sin(23 * x) * up + 0.005 * np.sin(41 * x + 1)
+    edge = smooth(t - start, 0, 0.1)
     limit = 0.12 + 0.62 * smooth(z, 0.05, 0.6)  # where the hair ends below
     inside = smooth(rest[:, 1], limit + 0.12, limit - 0.1) * edge
     return -0.05 + (thick + 0.05) * inside
@@ -171,7 +175,7 @@ def ears(mesh: Mesh) -> None:
             a, b = radius * np.cos(angle), radius * np.sin(angle)
             narrow = 1 - 0.42 * b.clip(0) ** 1.5 - 0.1 * b.clip(max=0) ** 2
             place = np.outer(a * 0.2 * narrow - 0.02 * b, back) + np.outer(b * 0.33, down)
-            rest = np.array([side * 0.86, 0.13, 0.8]) + place + height * out
+            rest = np.array([side * 0.86, 0.14, 0.8]) + 0.92 * place + height * out
             rows.append(mesh.add(rest, anchor=anchor, weight=1.0, tint=shade))
         rows = np.stack(rows)
         mesh.grid(rows, SKIN)
@@ -226,12 +230,24 @@ def fillings(mesh: Mesh, edges: np.ndarray) -> None:
         mesh.faces(np.concatenate([np.stack([c.ravel() for c in t], 1) for t in (first, second)]), EYE + k)
 
 
+def lashes(mesh: Mesh, edges: np.ndarray) -> None:
+    """Add a strip along each upper lid's edge, as thick whether the eye is open or closed."""
+    base = np.concatenate(mesh.columns["rest"])
+    thick = np.interp(np.linspace(0, 1, 17), [0, 0.15, 0.5, 0.85, 1], [0.45, 1.0, 1.0, 0.6, 0.1])[:, None]
+    for k, ((line, _), (a, b)) in enumerate(zip(LIDS, CORNERS)):
+        numbers = chain(np.r_[a, line, b], edges)
+        out = np.linspace(1, 0, 17)[:, None] ** 3 * [(-1, 1)[k] * 0.03, -0.012, 0.01]
+        rows = [base[numbers] + out + thick * [0, y, 0] + [0, 0, -0.012] for y in (-0.017, 0.006)]
+        cells = np.stack([mesh.add(row, anchor=numbers, weight=1.0, kind=LASH) for row in rows])
+        mesh.grid(cells if k == 0 else cells[:, ::-1], LASH, closed=False)
+
+
 def hair(mesh: Mesh, ring: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     """Add the hair, hidden, and give its offsets (styles, vertices, 3)."""
     n, start = points.shape[1], mesh.count
     columns = np.linspace(0, 1, n, endpoint=False)
     rows = []
-    dense = np.linspace(0, 1, 22)
+    dense = np.r_[np.linspace(0, 0.16, 9), np.linspace(0.2, 1, 17)]
     shells = np.stack([skull(points[0], t) for t in dense])
     for t, row in zip(dense, shells):
         uv = np.stack([0.52 + 0.46 * abs(2 * columns - 1), np.full(n, 0.02 + 0.45 * t)], 1)
@@ -259,7 +275,7 @@ def curtain(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
         uv = np.stack([0.52 + 0.46 * np.linspace(0, 1, 40), np.full(40, 0.02 + 0.45 * v)], 1)
         follow = 1 - 0.85 * smooth(np.array(v), 0.45, 1)
         rows.append(mesh.add(home, anchor=168, weight=0.0, uv=uv, kind=HAIR, follow=follow, tint=0.9))
-    mesh.grid(np.stack(rows), HAIR + 5, closed=False)
+    mesh.grid(np.stack(rows), SHEET, closed=False)
     out = []
     for _, side, _, curls, end, _, _, _ in STYLES.values():
         if end < 0:
@@ -285,7 +301,7 @@ def bun(mesh: Mesh) -> list[np.ndarray]:
     for k, row in enumerate(ball):
         uv = np.stack([0.52 + 0.46 * abs(np.linspace(-1, 1, 16)), np.full(16, 0.02 + 0.4 * k / 9)], 1)
         numbers.append(mesh.add(home + 0 * row, anchor=168, weight=0.0, uv=uv, kind=HAIR))
-    mesh.grid(np.stack(numbers), HAIR + 5)
+    mesh.grid(np.stack(numbers), SHEET)
     big = (ball * [0.36, 0.3, 0.34] + [0, -1.05, 0.35]).reshape(-1, 3)
     return [big * style[5] for style in STYLES.values()]
 
@@ -301,6 +317,7 @@ def main() -> None:
     neck(mesh)
     torso(mesh)
     fillings(mesh, edges)
+    lashes(mesh, edges)
     arrays = hair(mesh, ring, points)
     arrays |= {name: np.concatenate(column) for name, column in mesh.columns.items()}
     arrays |= {"triangles": np.concatenate(mesh.triangles), "materials": np.concatenate(mesh.materials)}

@@ -30,9 +30,35 @@ from thlib.presenter.face import LIP_PAIRS, LIP_SHARE
 OUT = Path(landmarks.__file__).parent / "weights" / "face_model.npz"
 FLIP = np.array([-1.0, 1, 1])
 SWAP = [BLENDSHAPES.index(n.replace("Left", "#").replace("Right", "Left").replace("#", "Right")) for n in BLENDSHAPES]
-TALKING = ["echomimic_a", "echomimic_c", "latentsync_demo1_small_face", "lp_d0", "lp_d13", "lp_d18_silent_expressions", "lp_d3", "lp_d6", "lp_d9", "may_512", "obama_weekly_450", "retalk_1_vfr", "synctalk_demo", "wda_katiehill"]
+TALKING = [
+    "echomimic_a",
+    "echomimic_c",
+    "latentsync_demo1_small_face",
+    "lp_d0",
+    "lp_d13",
+    "lp_d18_silent_expressions",
+    "lp_d3",
+    "lp_d6",
+    "lp_d9",
+    "may_512",
+    "obama_weekly_450",
+    "retalk_1_vfr",
+    "synctalk_demo",
+    "wda_katiehill",
+]
 PORTRAITS = ("astronaut.png", "biden_tall.jpg")
-AUTHORED = ["cheekPuff", "cheekSquintLeft", "cheekSquintRight", "jawForward", "mouthClose", "noseSneerLeft", "noseSneerRight", "eyeBlinkLeft", "eyeBlinkRight"]
+AUTHORED = [
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "jawForward",
+    "mouthClose",
+    "noseSneerLeft",
+    "noseSneerRight",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+]
+GAIN = {"mouthSmile": 1.35, "mouthFunnel": 1.35, "mouthStretch": 1.35, "jawOpen": 1.1, "browInnerUp": 1.1}
 MODES, RIDGE, COMPONENTS = 12, 5.0, 40
 
 
@@ -168,7 +194,7 @@ def corrected(k: int, start: np.ndarray, basis: np.ndarray, faces: np.ndarray, r
     Gauss-Newton in the coordinates of `basis` (D, 478, 3) with finite differences.
     """
     weight = np.full(52, 0.35)
-    weight[k], coefficients = 1.0, np.zeros(len(basis))
+    weight[SWAP[k]], weight[k], coefficients = 0.8, 1.0, np.zeros(len(basis))
     zero = [read(face) for face in faces]
 
     def residual(a: np.ndarray) -> np.ndarray:
@@ -207,7 +233,8 @@ def controls(known: dict, neutral: np.ndarray, faces: np.ndarray) -> np.ndarray:
         u, s, vt = np.linalg.svd(basis.reshape(len(basis), -1), full_matrices=False)
         basis = (vt[s > 0.15 * s[0]][:24] * 0.25).reshape(-1, 478, 3)
         start = raw[k] * mask
-        out[k] = corrected(k, (start + mirrored(start)) / 2 if middle else start, basis, faces, read)
+        move = corrected(k, (start + mirrored(start)) / 2 if middle else start, basis, faces, read)
+        out[k] = GAIN.get(name.removesuffix("Left"), 1.0) * move
     return out
 
 
@@ -220,7 +247,7 @@ def rest_shapes(known: dict, displacements: np.ndarray) -> np.ndarray:
 def triangles(layout: np.ndarray) -> np.ndarray:
     """Triangles (F, 3) of the mesh, symmetric, counter-clockwise seen from the front (y down); eyes and mouth are open.
 
-    Delaunay's triangulation of one half of an open-mouthed layout (478, 2), and its mirror image.
+    Delaunay's triangulation of one half of a layout with an open mouth (478, 2), and its mirror image.
     """
     holes = [*EYES, LIPS_INNER]
     own = np.arange(468)
@@ -244,9 +271,9 @@ def inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def layout(neutral: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """The mesh laid flat (478, 2), by the angle about a vertical axis and the height, eyes wide and mouth open."""
+    """The mesh laid flat (478, 2), by the angle about a vertical axis and the height, eyes and mouth a little open."""
     wide = [BLENDSHAPES.index(n) for n in ("eyeWideLeft", "eyeWideRight", "jawOpen")]
-    shape = neutral + displacements[wide].sum(0)
+    shape = neutral + np.tensordot([0.6, 0.6, 0.5], displacements[wide], 1)
     flat = np.stack([np.arctan2(shape[:, 0], 0.75 - shape[:, 2]), shape[:, 1]], 1)
     return (flat + flat[mirror_index()] * [-1, 1]) / 2
 

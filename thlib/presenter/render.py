@@ -44,7 +44,7 @@ BROW_TOP, BROW_LOW = (
     (ids("46 53 52 65 55"), ids("276 283 282 295 285")),
 )
 CREASE = ids("247 30 29 27 28 56 190"), ids("467 260 259 257 258 286 414")
-SKIN, HAIR, CLOTH, EYE, MOUTH, SHEET = 0, 1, 2, 3, 5, 6
+SKIN, HAIR, CLOTH, EYE, MOUTH, SHEET, LASH = 0, 1, 2, 3, 5, 6, 7
 SAMPLES = 2
 
 
@@ -191,6 +191,7 @@ def _colours(who: Person) -> np.ndarray:
     stubble = {"bald": 0.12, "buzz": 0.8}.get(who.hair, 0.9) * mesh["scalp"][:, None]
     out = np.where(mesh["kind"][:, None] == SKIN, skin + (hair - skin) * stubble, out)
     out = np.where(mesh["kind"][:, None] == HAIR, hair, out)
+    out = np.where(mesh["kind"][:, None] == LASH, np.float32(0.012), out)
     return (out * mesh["tint"][:, None]).astype(np.float32)
 
 
@@ -516,17 +517,18 @@ def _face_patch(who: Person, rng: np.random.Generator) -> np.ndarray:
         cheek = xy[[205, 425][side]] * 0.5 + xy[[117, 346][side]] * 0.5
         tint(_blot(cheek, (30, 26)), (1.0, 0.86, 0.86))
         tint(_blot(xy[[133, 362][side]], (16, 15)), (0.78, 0.7, 0.7))
-        tint(_blot(xy[[159, 386][side]] - [0, 4], (30, 9)), (0.85, 0.78, 0.76))
+        tint(_blot(xy[[159, 386][side]] - [0, 6], (30, 9)), (0.9, 0.84, 0.82))
         tint(_mask([xy[CREASE[side]]], 2, 1.6), (0.6, 0.5, 0.47))
         lid = xy[EYES[side]]
-        tint(_mask([lid[[0, 15, 14, 13, 12, 11, 10, 9, 8]]], 4, 1.0), (0.07, 0.05, 0.05))
         tint(_mask([lid[:9]], 2, 1.2), (0.5, 0.4, 0.4))
-        tint(_blot(xy[[98, 327][side]] + [(6, -6)[side], -4], (5, 3.5)), (0.15, 0.1, 0.1))
+        hole = xy[[[238, 20, 99, 60, 166, 79], [458, 250, 328, 290, 392, 309]][side]]
+        tint(_mask([hole.mean(0) + 0.75 * (hole - hole.mean(0))], 0, 1.5), (0.12, 0.07, 0.07))
+        tint(_mask([xy[[[129, 98, 97], [358, 327, 326]][side]]], 3, 2.5), (0.75, 0.66, 0.64))
         tint(_brow(who, rng, xy[BROW_TOP[side]], xy[BROW_LOW[side]]), np.clip(hair / skin, 0.02, 0.9))
     tint(_blot(xy[5], (14, 30)), (1.0, 0.95, 0.95))
     ring = _mask([xy[LIPS_OUTER]], 0, 2.2) * (1 - _mask([xy[LIPS_INNER]], 0, 0))
     tint(ring * 0.85, who.lips)
-    tint(_mask([xy[LIPS_INNER[:11]], xy[LIPS_INNER[10:]], xy[LIPS_INNER[[19, 0]]]], 3, 1.3), (0.55, 0.4, 0.4))
+    tint(_mask([xy[LIPS_INNER[:11]], xy[LIPS_INNER[10:]], xy[LIPS_INNER[[19, 0]]]], 2, 1.2), (0.55, 0.4, 0.4))
     if who.beard:
         area = [xy[ids("132 58 172 136 150 149 176 148 152 377 400 378 379 365 397 288 361 323 410 269 0 39 186 93")]]
         grain = np.clip(0.5 + 0.5 * _noise(rng, (PATCH, PATCH), (0.8, 1.4)), 0, 1)
@@ -567,7 +569,7 @@ def _cloth_patch(who: Person, rng: np.random.Generator) -> np.ndarray:
     front = np.exp(-0.5 * ((u - PATCH / 2) / (30 + 14 * depth)) ** 2)
     line = np.stack([u, 44 + (14 + 70 * depth) * front], 1)
     bare = _mask([np.concatenate([line, [[PATCH, 0], [0, 0]]])], 0, 0.7, size=size)[..., None]
-    hem = _mask([line], 5, 0.7, size=size)[..., None]
+    hem = 0.3 * _mask([line], 6, 1.0, size=size)[..., None]
     folds = 1 + 0.06 * _noise(rng, size, (14, 14))[..., None]
-    out = (np.array(cloth) + hem * (np.array(trim) * 0.5 + np.array(cloth) * 0.5 - np.array(cloth))) * folds
+    out = np.array(cloth) * (1 - hem) * folds
     return (out + bare * (np.array(who.skin) - out)).astype(np.float32)
