@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from thlib.errors import EditError, MediaError
-from thlib.mux import Picture, Sink, Source, Tape, sample_at
+from thlib.mux import Picture, Sink, Source, Tags, Tape, sample_at
 
 MAX_BYTES = 4 * 2**30  # of decoded frames held in memory at once
 
@@ -207,9 +207,7 @@ class Video(Source):
         """All of it in memory; MediaError where that needs more than `max_bytes`."""
         return self.window(0, self.duration, max_bytes=max_bytes)
 
-    def splice(
-        self, edits: Sequence[Edit], out: str | Path, *, exact: bool = False, metadata: dict[str, str] | None = None
-    ) -> Path:
+    def splice(self, edits: Sequence[Edit], out: str | Path, *, exact: bool = False, metadata: Tags = None) -> Path:
         """Write the video to `out` with every [t0, t1) replaced by a clip: longer, shorter or, to delete, of 0 frames.
 
         Several edits at once, times on the old timeline; memory stays flat. Outside them, `exact` (lossless H.264 and
@@ -226,10 +224,8 @@ class Video(Source):
                     continue
                 for _ in islice(frames, piece.old - at):  # replaced frames: decoded, since others may refer to them
                     pass
-                at = piece.old + piece.frames
-                sink.append(
-                    islice(frames, piece.frames), tape.take, zero=sample_at(piece.old, self.fps, self.audio_rate)
-                )
+                at, zero = piece.old + piece.frames, sample_at(piece.old, self.fps, self.audio_rate)
+                sink.append(islice(frames, piece.frames), tape.take, zero=zero)
         return Path(out)
 
 
@@ -239,12 +235,7 @@ def read(path: str | Path) -> Clip:
 
 
 def write(
-    path: str | Path,
-    clip: Clip,
-    *,
-    frames: Iterable[np.ndarray] | None = None,
-    exact: bool = False,
-    metadata: dict[str, str] | None = None,
+    path: str | Path, clip: Clip, *, frames: Iterable | None = None, exact: bool = False, metadata: Tags = None
 ) -> Path:
     """Write a clip as mp4, mov or mkv (H.264 at >= 45 dB and AAC; `exact`: RGB without loss and FLAC of 24 bits).
 

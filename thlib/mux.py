@@ -38,6 +38,7 @@ PREROLL = 1  # seconds before a window that a seek aims at, since key frames are
 LONGER = 0.5  # seconds by which sound may outlast the pictures before that is said
 FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
 SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before they count as a gap
+Tags = dict[str, str] | None  # of a container
 
 
 def sample_at(frame: int, fps: Fraction, rate: int) -> int:
@@ -148,22 +149,19 @@ class Source:
     def sound(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(index of its first sample, float32 (S, C) block in [-1, 1)) from sample `first` or earlier on.
 
-        Rounded to 24 bits, so that FLAC holds it unchanged. Late sound follows silence, early sound is dropped.
+        Rounded to 24 bits, so that FLAC holds it unchanged. Early sound is dropped; what no block holds is silent.
         """
         with _open(self.path) as container:
             stream, rate = container.streams[self._sound], self.audio_rate
-            far = first > FAR * rate and stream.time_base == Fraction(1, rate)  # else time stamps are rounded
-            if far:
+            if first > FAR * rate and stream.time_base == Fraction(1, rate):  # else time stamps are rounded
                 _seek(container, stream, self._start + Fraction(first, rate) - PREROLL)
             even = av.AudioResampler(format="flt", layout=stream.layout, rate=rate)
             at = 0
             for seconds, frame in self._decoded(container, stream):
                 block = np.concatenate([f.to_ndarray().reshape(-1, self.channels) for f in even.resample(frame)])
                 ahead = round(seconds * rate) - at
-                if far:
-                    at, far = at + ahead, False
-                elif at == 0 or abs(ahead) > SLACK * rate:
-                    block = np.pad(block, ((max(ahead, 0), 0), (0, 0)))[max(-ahead, 0) :]
+                if at == 0 or abs(ahead) > SLACK * rate:
+                    at, block = at + max(ahead, 0), block[max(-ahead, 0) :]
                 yield at, (np.rint(block * 2**23) / 2**23).clip(-1, 1 - 2**-23)
                 at += len(block)
 
@@ -279,7 +277,7 @@ class Sink:
     """
 
     def __init__(
-        self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple[int, int], exact: bool, metadata: dict | None
+        self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple[int, int], exact: bool, metadata: Tags
     ):
         """`sound` is (rate, channels), 0 channels for none. MediaError for what cannot be written."""
         if (end := path.suffix.lower()) not in LOSSLESS_SOUND:

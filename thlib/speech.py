@@ -60,8 +60,6 @@ def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -
     SpeechError if there is nothing to say, a word can't be said, or there is no such voice.
     """
     tokens = _tokens(text)
-    if not any(word for _, word in tokens):
-        raise SpeechError(f"the text {text[:60]!r} has no words: give at least one to say")
     if not (80 <= speed <= 450 and 0 <= pitch <= 100):
         raise SpeechError(f"speed {speed} and pitch {pitch} can't be spoken: choose 80 to 450 and 0 to 100")
     # A zero-width space before each token keeps espeak from saying "of the" or "it was" as one word.
@@ -91,8 +89,6 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
     the words; DoubtfulWord warns of a single place where they differ.
     """
     words = [word for _, word in _tokens(transcript) if word]
-    if not words:
-        raise SpeechError(f"the transcript {transcript[:60]!r} has no words: write down what is said")
     if not np.abs(audio).max(initial=0) > 1e-4:
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
     sound = mono16k(audio, rate)
@@ -205,7 +201,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     if markup := re.search("<[^<>]*>", text):
         raise SpeechError(f"the text contains the markup {markup[0][:60]!r}: give plain words")
     seen = "".join(c for c in re.sub("[—–…]", r" \g<0> ", text) if c.isprintable() or c.isspace())
-    return [(token, _EDGES.sub("", token)) for token in seen.split()]
+    tokens = [(token, _EDGES.sub("", token)) for token in seen.split()]
+    if not any(word for _, word in tokens):
+        raise SpeechError(f"the text {text[:60]!r} has no words: write down what is said, or is to be said")
+    return tokens
 
 
 def _spoken(answer: dict[str, Any], starts: list[int]) -> Iterator[tuple[int, Phone]]:

@@ -55,8 +55,7 @@ def diff(words: Sequence[Word], edited_text: str) -> list[Span]:
     >>> diff([Word("bin", 0, 1), Word("blue", 1, 2)], "Bin red, now")
     [Span(first=1, last=2, new=('red,', 'now'))]
     """
-    heard = _heard(words)
-    new = tokens(edited_text)
+    heard, new = _heard(words), tokens(edited_text)
     if not new:
         raise EditError("The edited text has no words: leave at least one word of the transcript.")
     match = difflib.SequenceMatcher(None, [key(words[i].text) for i in heard], [key(t) for t in new], autojunk=False)
@@ -82,8 +81,7 @@ def apply(
     edits += [(Span(*_find(words, command), ()), command) for command in delete]
     if not edits:
         raise EditError('No edit was given: write at least one, such as --replace "now=soon".')
-    text: list[str] = []
-    at = 0
+    text, at = [], 0
     for span, command in sorted(edits, key=lambda edit: (edit[0].first, edit[0].last)):
         if span.first < at:
             raise EditError(f'"{command}" changes a word that another command changes too: join the two in one.')
