@@ -12,7 +12,6 @@ import os
 import threading
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from thlib.errors import DataError
 
 DETECTOR_SIDE, MESH_SIDE = 128, 256
 ENLARGE = 1.5  # side of the region over the longer edge of the face's box
+NETWORKS = "face_detector.tflite", "face_landmarks_detector.tflite", "face_blendshapes.tflite"
 FAN = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
 
 
@@ -90,13 +90,10 @@ class FaceMesh:
 
     follows = True  # a face may be located from where it was in the frame before
 
-    def __init__(self, task: Path | None = None):
-        """Load the networks of the bundle `task` (default: the data set's), one thread each; takes 0.1 s."""
-        with zipfile.ZipFile(task or data.path("mediapipe-face-landmarker/face_landmarker.task")) as bundle:
-            self._detector, self._mesh, self._blendshapes = (
-                _network(bundle.read(f"{name}.tflite"))
-                for name in ("face_detector", "face_landmarks_detector", "face_blendshapes")
-            )
+    def __init__(self):
+        """Load the networks, one thread each; takes 0.1 s. DataError where their file is missing."""
+        with zipfile.ZipFile(data.path("mediapipe-face-landmarker/face_landmarker.task")) as bundle:
+            self._detector, self._mesh, self._blendshapes = (_network(bundle.read(name)) for name in NETWORKS)
         self._anchors = DETECTOR_SIDE * anchors()
 
     def faces(self, frame: np.ndarray) -> list[Face]:
@@ -113,14 +110,14 @@ class FaceMesh:
         after = Face(np.concatenate([xy.min(0), xy.max(0)]), Region.around(xy, xy[263] - xy[33]), score)
         return Found(points, self.blendshapes(points), after)
 
-    def detect(self, frame: np.ndarray, *, threshold: float = 0.5) -> list[Face]:
+    def detect(self, frame: np.ndarray) -> list[Face]:
         """What BlazeFace takes for faces in a frame, best first."""
         height, width = frame.shape[:2]
         to_frame = Region(width / 2, height / 2, max(height, width), 0.0).to_frame(DETECTOR_SIDE)
         image = _crop(frame, to_frame, DETECTOR_SIDE, cv2.BORDER_CONSTANT)
         values, logits = _run(self._detector, image.astype(np.float32)[None] / 127.5 - 1, (896, 16), (896, 1))
         scores = expit(logits[:, 0])
-        keep = scores >= threshold
+        keep = scores >= 0.5
         values = values[keep].reshape(-1, 8, 2).astype(float)  # centre, size, 6 keypoints (the eyes come first)
         values[:, [0, *range(2, 8)]] += self._anchors[keep, None]
         values[:, 0], values[:, 1] = values[:, 0] - values[:, 1] / 2, values[:, 0] + values[:, 1] / 2
@@ -193,10 +190,10 @@ def anchors() -> np.ndarray:
     return np.concatenate(grids)
 
 
-def weighted_suppression(values: np.ndarray, scores: np.ndarray, *, overlap: float = 0.3) -> list:
+def weighted_suppression(values: np.ndarray, scores: np.ndarray) -> list:
     """Merge detections whose boxes overlap into their score-weighted mean; [(values, best score), ...], best first.
 
-    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,); `overlap` is intersection over union.
+    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,).
     """
     left, found = np.argsort(-scores), []
     area = (values[:, 2:4] - values[:, :2]).prod(1)
@@ -204,7 +201,7 @@ def weighted_suppression(values: np.ndarray, scores: np.ndarray, *, overlap: flo
         best = left[0]
         corner = np.minimum(values[left, 2:4], values[best, 2:4]) - np.maximum(values[left, :2], values[best, :2])
         shared = corner.clip(0).prod(1)
-        same = shared / (area[left] + area[best] - shared) > overlap
+        same = shared / (area[left] + area[best] - shared) > 0.3  # intersection over union
         same[0] = True
         group, left = left[same], left[~same]
         found.append((np.average(values[group], axis=0, weights=scores[group]), float(scores[best])))
@@ -221,16 +218,15 @@ _ALONE = threading.Lock()
 
 
 def _network(content: bytes) -> Interpreter:
-    with _ALONE:  # the runtime announces its delegate on the process's own stderr, where nobody needs it
-        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
+    with _ALONE, open(os.devnull, "w") as nowhere:  # the runtime announces its delegate on the process's own stderr
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
         try:
             network = Interpreter(model_content=content, num_threads=1)
             network.allocate_tensors()
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            os.close(nowhere)
     return network
 
 
