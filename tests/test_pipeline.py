@@ -189,3 +189,28 @@ def test_words_far_from_their_sound_are_refused(editor, sentence):
     late = [Word(w.text, w.start + 60, w.end + 60) for w in words]
     with pytest.raises((EditError, SpeechError)):
         editor(before, late, "bin blue by f six soon")
+
+
+def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_path, monkeypatch):
+    """No landmark model at all: words and landmarks come from what lies beside the video, and go on to the result."""
+    from thlib.landmarks import track_file
+    from thlib.presenter.speak import say
+    from thlib.speech import read_textgrid
+
+    monkeypatch.setenv("THLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("THLIB_OFFLINE", "1")
+    monkeypatch.delenv("THLIB_MIRROR", raising=False)
+    first = say("our shop opens at nine on Monday", identity=4, size=(128, 128))
+    other = say("our shop opens at seven on Friday", identity=4, size=(128, 128))
+    file, editor = first.save(tmp_path / "a.mp4"), TextEditPipeline.from_pretrained()
+    edit = editor(Video(file), list(first.words), "our shop opens at seven on Monday", speech=other.speech)
+    once = edit.save(tmp_path / "b.mp4")
+    words, track = read_textgrid(once.with_suffix(".TextGrid"))[0], track_file(once)
+    assert [word.text for word in words] == "our shop opens at seven on Monday".split()
+    assert len(track.points) == Video(once).n_frames == len(edit.clip.frames)
+    start, end = (round(t * 25) for t in edit.spans[0])
+    assert np.array_equal(track.points[start:end], edit.points[0])
+    assert np.array_equal(track.points[:start], first.track.points[:start])
+    assert np.array_equal(track.points[end - len(track.points) :], first.track.points[end - len(track.points) :])
+    again = editor(Video(once), words, "our shop opens at seven on Friday", speech=other.speech)
+    assert again.spans[0][0] > edit.spans[0][1] - 0.5

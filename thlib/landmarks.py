@@ -93,10 +93,13 @@ class FaceTrack:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""
         return self if self.scheme == "ibug68" else replace(self, points=self.points[:, IBUG68], scheme="ibug68")
 
+    def picked(self, index: slice | np.ndarray) -> FaceTrack:
+        """The frames `index` (a slice, or numbers) as a track of their own."""
+        return replace(self, **{name: a[index] for name, a in vars(self).items() if isinstance(a, np.ndarray)})
+
     def window(self, first: int, last: int) -> FaceTrack:
         """Frames [first, last) as a track of their own."""
-        arrays = {name: a for name, a in vars(self).items() if isinstance(a, np.ndarray)}
-        return replace(self, **{name: a[first:last] for name, a in arrays.items()})
+        return self.picked(slice(first, last))
 
     def smoothed(self, frames: int = SMOOTH) -> FaceTrack:
         """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.

@@ -29,7 +29,7 @@ from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
 from thlib.landmarks import FaceTrack, Head, sidecar, track, track_file
-from thlib.speech import Speech, log_mel
+from thlib.speech import Speech, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
 CONTEXT = 4.0  # seconds of real footage read on each side of an edit
@@ -41,27 +41,30 @@ FASTEST = 10  # words a second that nobody exceeds
 
 @dataclass(frozen=True)
 class Edit:
-    """The result: `clip` (None for a `Video`, which `save` writes), its `words`, generated `spans` in seconds, `notes`.
+    """The result: `clip`, its `words`, generated `spans` in seconds, `notes`.
 
-    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source.
+    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source; points: landmarks (N, 478, 3) of each.
     """
 
     source: Clip | Video
     pieces: list[tuple[float, float, Clip]]
+    points: list[np.ndarray]
     words: list[Word]
     spans: list[tuple[float, float]]
     notes: tuple[str, ...]
     details: dict = field(default_factory=dict)
 
     @property
-    def clip(self) -> Clip | None:
-        """The edited clip in memory, where the source was one."""
-        return splice_clip(self.source, self.pieces) if isinstance(self.source, Clip) else None
+    def clip(self) -> Clip:
+        """The edited clip in memory; MediaError where a `Video` is too long for that: `save` writes it."""
+        source = self.source if isinstance(self.source, Clip) else self.source.clip()
+        return splice_clip(source, self.pieces)
 
     def save(self, path: str | Path, *, exact: bool = False, badge: bool = True) -> Path:
         """Write the video with its captions (`.vtt`) and its provenance (tags, sidecar); `badge` marks new frames.
 
-        exact: lossless outside the edits, in a larger file. Without a badge the provenance says so.
+        exact: lossless outside the edits, in a larger file. Without a badge the provenance says so. Where the source
+        came with its track and words, so does the result: it can be edited again on a machine that can reach nothing.
         """
         path, in_memory = Path(path), isinstance(self.source, Clip)
         pieces = [(a, b, _badged(c) if badge else c) for a, b, c in self.pieces]
@@ -80,7 +83,22 @@ class Edit:
             self.source.splice(pieces, path, exact=exact, metadata=tags)
         provenance.write_sidecar(path, record)
         provenance.write_captions(path.with_suffix(".vtt"), self.words)
+        if not in_memory and sidecar(self.source.path).is_file():
+            self._track().save(sidecar(path))
+            write_textgrid(path.with_suffix(".TextGrid"), self.words)
         return path
+
+    def _track(self) -> FaceTrack:
+        """The source's track with the new landmarks; controls within an edit are those of the nearer border."""
+        found, fps, moved = track_file(self.source.path), self.source.fps, 0
+        for (t0, t1, clip), points in zip(self.pieces, self.points):
+            first, last, n = round(t0 * fps) + moved, round(t1 * fps) + moved, len(clip.frames)
+            index = np.arange(len(found.points))
+            borders = np.repeat([first - 1, last], [n // 2, n - n // 2]).clip(0, len(index) - 1)
+            found = found.picked(np.concatenate([index[:first], borders, index[last:]]))
+            found.points[first : first + n] = points
+            moved += n - (last - first)
+        return replace(found, pose=Head.fit(found.points).matrix)
 
 
 def _badged(clip: Clip) -> Clip:
@@ -166,10 +184,11 @@ class TextEditPipeline:
         _check_length(found)
         heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound = splice_clip(sound, heard)
-        pieces, spans, moved = [], [], 0
+        pieces, points, spans, moved = [], [], [], 0
         for patch in found:
             window = self.window(source, words, patch=patch, sound=sound, moved=moved)
-            pictures = self.frames(window, self.motion(window))
+            points.append(self.motion(window))
+            pictures = self.frames(window, points[-1])
             first, last = _reach(patch, fps, total)
             new = sound.cut(first + moved, first + moved + window.n)
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
@@ -177,7 +196,7 @@ class TextEditPipeline:
             moved += patch.n_frames - (patch.k1 - patch.k0)
         details = {"seed": seed, "method": f"{method}, lips by {self.lips}", "weights": self.weights}
         notes = tuple(" ".join(patch.notes) or SOURCES[patch.source] for patch in found)
-        return Edit(source, pieces, retime(words, found), spans, notes, details)
+        return Edit(source, pieces, points, retime(words, found), spans, notes, details)
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
