@@ -5,18 +5,9 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "clip",
-    "course",
-    "data",
-    "editing",
-    "errors",
-    "landmarks",
-    "metrics",
-    "provenance",
-    "show",
-    "speech",
-    "warp",
+    "behaviour clip course data editing emoface errors landmarks metrics ostnet presenter provenance rig show speech"
 )
+_MODULES = (*_MODULES.split(), "training", "warp")
 
 
 def __getattr__(name: str):

@@ -100,6 +100,16 @@ def start(profile: str, seed: int, device: str) -> Run:
     return Run(profile, seed, chosen)
 
 
+def at_hand(*needs: str) -> bool:
+    """Whether data sets, or single files ("set/file"), are on this machine; says how to get those that are not.
+
+    >>> if thlib.course.at_hand("grid-s1/bbbf6n.mpg"): ...
+    """
+    if lacking := data.missing(*needs):
+        _show(f"Not here, so what needs it is passed over: thlib data fetch {' '.join(lacking)}")
+    return not lacking
+
+
 @contextmanager
 def expect_error(kind: type[Exception]) -> Iterator[None]:
     """Show the error that this block teaches; CourseError if the block does not raise it.

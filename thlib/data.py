@@ -113,6 +113,14 @@ def status(name: str) -> dict[str, str]:
     }
 
 
+def missing(*needs: str) -> list[str]:
+    """Which of the data sets, or single files ("set/file"), are not wholly on this machine."""
+    places = {need: (status(need.partition("/")[0]), need.partition("/")[2]) for need in needs}
+    return [
+        n for n, (all_, file) in places.items() if "absent" in ([all_.get(file, "absent")] if file else all_.values())
+    ]
+
+
 def mirror(dest: str | Path, sets: Iterable[str] | None = None) -> list[Path]:
     """Fill the mirror folder `dest` with data sets (default: all that have files); the paths of the copies."""
     copies = []

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import Outcome, absent
+from runner import Outcome
 
+from thlib import data
 from thlib.errors import CourseError
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "baselines"
@@ -79,7 +80,7 @@ def compare(outcome: Outcome, profile_baselines: dict) -> list[Row]:
         rows.append(Row(metric["name"], metric["unit"], metric["value"], value, limit, verdict))
     gone = {n: base for n, base in known.items() if n not in {metric["name"] for metric in outcome.metrics}}
     for name, base in gone.items():
-        verdict = "not run" if base.get("needs") and absent(base["needs"]) else "missing"
+        verdict = "not run" if base.get("needs") and data.missing(base["needs"]) else "missing"
         rows.append(Row(name, base["unit"], None, base["value"], base["tolerance"], verdict))
     return rows
 

@@ -62,14 +62,7 @@ def notebooks(folder: str | Path = "notebooks") -> list[Path]:
 def missing(notebook: str | Path) -> list[str]:
     """What of the notebook's `metadata.thlib.needs` ("set" or "set/file") is not on this machine."""
     needs = json.loads(Path(notebook).read_text())["metadata"].get("thlib", {}).get("needs", [])
-    return [need for need in needs if absent(need)]
-
-
-def absent(need: str) -> bool:
-    """Whether a file of "set" or "set/file" is not on this machine."""
-    name, _, file = need.partition("/")
-    places = data.status(name)
-    return "absent" in ({places.get(file, "absent")} if file else places.values())
+    return data.missing(*needs)
 
 
 def execute(
