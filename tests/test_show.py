@@ -62,6 +62,33 @@ def test_a_contact_sheet_has_every_frame_in_order(clip):
     np.testing.assert_array_equal(titled[96:], sheet[96:])
 
 
+def test_dials_redraw_and_have_a_still_form_and_a_replay(clip, monkeypatch):
+    import ipywidgets as widgets
+
+    drawn = []
+
+    def draw(shade, frame):
+        drawn.append((shade, frame))
+        return show.picture(clip.frames[frame] + np.uint8(shade), f"frame {frame}, lighter by {shade}")
+
+    controls = {"shade": widgets.IntSlider(3), "frame": widgets.Dropdown(options=[0, 5])}
+    dials = show.Dials(draw, controls, positions=[{"frame": 5}, {"shade": 9}])
+    assert drawn == [(3, 5), (9, 0)]
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    dials._ipython_display_()
+    still, box = shown
+    assert still.alt == "frame 5, lighter by 3; frame 0, lighter by 9"
+    np.testing.assert_array_equal(still.still, np.hstack([clip.frames[5] + np.uint8(3), clip.frames[0] + np.uint8(9)]))
+    assert box.children[:2] == tuple(controls.values())
+    assert controls["shade"].continuous_update is False
+    assert "frame 0, lighter by 3" in box.children[2].value
+    assert dials.replay(shade=7, frame=5).alt == "frame 5, lighter by 7"
+    assert "frame 5, lighter by 7" in box.children[2].value
+    controls["frame"].value = 0  # a hand
+    assert "frame 0, lighter by 7" in box.children[2].value
+
+
 def test_the_cursor_runs_and_a_hidden_face_is_not_drawn_over(clip, track):
     moving = show.running(clip, track, words=[Word("now", 0.1, 0.3)])
     assert moving.frames.shape[:2] == (12, 288)

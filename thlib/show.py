@@ -10,9 +10,10 @@ import base64
 import html
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,11 +81,42 @@ def sheet(frames: Sequence[np.ndarray], *, columns: int = 8, titles: Sequence[st
     frames = [frame.copy() for frame in frames]
     for frame, title in zip(frames, titles):
         size = max(0.4, frame.shape[0] / 500)
-        for colour, thick in ((0, 3), (255, 1)):
-            where = (6, frame.shape[0] - 8)
-            cv2.putText(frame, title, where, cv2.FONT_HERSHEY_SIMPLEX, size, (colour,) * 3, thick, cv2.LINE_AA)
+        for dx, dy, colour in ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, 255)):  # a rim: it reads anywhere
+            where = (6 + dx, frame.shape[0] - 8 + dy)
+            cv2.putText(frame, title, where, cv2.FONT_HERSHEY_SIMPLEX, size, (colour,) * 3, 1, cv2.LINE_AA)
     frames += [np.full_like(frames[0], 255)] * (-len(frames) % columns)
     return np.vstack([np.hstack(frames[i : i + columns]) for i in range(0, len(frames), columns)])
+
+
+class Dials:
+    """Controls of ipywidgets by name, and under them the view `draw(**values)`, made anew when one is let go; above
+    them a contact sheet of that view at `positions`, for pages without a kernel.
+
+    >>> Dials(draw, {"size": FloatSlider(0.4, max=1)}, positions=[{"size": 0.1}, {"size": 0.4}])
+    """
+
+    def __init__(self, draw: Callable[..., View], controls: dict[str, Any], *, positions: Sequence[dict[str, Any]]):
+        self.controls, self._draw = controls, draw
+        views = [draw(**{name: control.value for name, control in controls.items()} | one) for one in positions]
+        columns = min(len(views), 1450 // views[0].still.shape[1] or 1)  # as wide as a page shows it legibly
+        self.still = picture(sheet([v.still for v in views], columns=columns), "; ".join(v.alt for v in views))
+
+    def replay(self, **values: Any) -> View:
+        """The view after setting controls as a hand would."""
+        for name, value in values.items():
+            self.controls[name].value = value
+        return self._draw(**{name: control.value for name, control in self.controls.items()})
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+        from ipywidgets import HTML, VBox
+
+        page = HTML(self.replay().html)
+        for control in self.controls.values():
+            control.continuous_update = False
+            control.observe(lambda _: setattr(page, "value", self.replay().html), "value")
+        display(self.still)
+        display(VBox([*self.controls.values(), page]))
 
 
 def running(
