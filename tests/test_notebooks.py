@@ -33,6 +33,38 @@ FAULTS = {
             """,
         ),
     },
+    "01_landmarks": {
+        "crops shifted by a pixel": (
+            "thlib.mesh",
+            """
+            true = Region.to_frame
+            Region.to_frame = lambda self, pixels: true(self, pixels) + [[0, 0, self.side / pixels], [0, 0, 0]]
+            """,
+        ),
+        "aspect ratio of the wrong lids": (
+            "thlib.landmarks",
+            """
+            EAR = np.roll(EAR, 1, axis=1)
+            """,
+        ),
+        "smoothing of every point": (
+            "thlib.landmarks",
+            """
+            import dataclasses
+            def smoothed(self, frames=SMOOTH):
+                if frames < 3:
+                    return self
+                return dataclasses.replace(self, points=savgol_filter(self.points, frames, 2, axis=0))
+            FaceTrack.smoothed = smoothed
+            """,
+        ),
+        "long gaps filled in silence": (
+            "thlib.landmarks",
+            """
+            LONGEST_GAP = 20
+            """,
+        ),
+    },
 }
 FINDER = """
 import importlib.util, sys
