@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from IPython import get_ipython
 
 import thlib
 from thlib import data, speech
@@ -71,7 +72,8 @@ class Run:
 def start(profile: str, seed: int, device: str) -> Run:
     """Begin a notebook: seed everything, ask for deterministic algorithms, show device, versions, data and weights.
 
-    device: "cpu", "cuda", or "auto" for the quickest at hand. CourseError for what is not there.
+    device: "cpu", "cuda", or "auto" for the quickest at hand. CourseError for what is not there. From here on a cell
+    that begins with `# needs: grid-s1/bbaf4p.mpg portraits` is passed over, with a word, where these data are missing.
 
     >>> run = thlib.course.start(PROFILE, SEED, DEVICE)
     """
@@ -95,19 +97,21 @@ def start(profile: str, seed: int, device: str) -> Run:
     weights = [str(file.parent.relative_to(folder)) for file in folder.rglob("*.safetensors")]
     lines = [f"{profile} · seed {seed} · {chosen} ({name})", " · ".join(f"{k} {v}" for k, v in versions.items())]
     lines += [f"data: {', '.join(found) or 'none'}", f"weights: {', '.join(sorted(weights)) or 'none'}"]
+    if shell := get_ipython():
+        old = [step for step in shell.input_transformers_post if getattr(step, "__name__", "") != _passed_over.__name__]
+        shell.input_transformers_post = [*old, _passed_over]
     row = {"profile": profile, "seed": seed, "device": chosen, "device_name": name, "versions": versions}
     _show("\n".join(lines), RUN, row)
     return Run(profile, seed, chosen)
 
 
-def at_hand(*needs: str) -> bool:
-    """Whether data sets, or single files ("set/file"), are on this machine; says how to get those that are not.
-
-    >>> if thlib.course.at_hand("grid-s1/bbbf6n.mpg"): ...
-    """
-    if lacking := data.missing(*needs):
-        _show(f"Not here, so what needs it is passed over: thlib data fetch {' '.join(lacking)}")
-    return not lacking
+def _passed_over(lines: list[str]) -> list[str]:
+    """The lines of a cell, or, where the first says "# needs:" data that are missing, one that says how to get them."""
+    needs = lines[0].removeprefix("# needs:").split() if lines and lines[0].startswith("# needs:") else []
+    if not (lacking := data.missing(*needs)):
+        return lines
+    told = f"This cell is passed over, for its data are not here: thlib data fetch {' '.join(lacking)}"
+    return [f"print({told!r})\n"]
 
 
 @contextmanager
