@@ -30,3 +30,7 @@ class EditError(ThlibError):
 
 class CourseError(ThlibError):
     """A notebook run with an unknown profile or parameter, or one that recorded nothing."""
+
+
+class TrainingError(ThlibError):
+    """A training whose settings, checkpoint, first weights or loss do not allow it to start or to go on."""
