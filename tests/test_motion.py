@@ -8,7 +8,7 @@ import torch
 
 from thlib.clip import Word
 from thlib.editing import motion
-from thlib.errors import EditError
+from thlib.errors import EditError, TrainingError
 from thlib.footage import Footage, mean_shape
 from thlib.landmarks import LIPS, RIGID, FaceTrack, Head, neutral
 
@@ -71,6 +71,21 @@ def test_regressor_learns_and_the_same_seed_gives_the_same_network(clips):
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()))
     assert lips_error(motion.fit_regressor(clips[:30], steps=25), clips[31]) < 0.9
+
+
+def test_the_regressor_goes_on_from_its_folder_or_from_other_weights(clips, tmp_path):
+    first = motion.fit_regressor(clips[:4], steps=3, folder=tmp_path)
+    for again in (motion.fit_regressor(clips[:4], steps=3, folder=tmp_path), motion.LipNet.from_pretrained(tmp_path)):
+        assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values()))
+    with pytest.raises(TrainingError, match="steps is 3, not 4"):
+        motion.fit_regressor(clips[:4], steps=4, folder=tmp_path)
+    further = motion.fit_regressor(clips[4:8], steps=1, init=tmp_path)
+    assert torch.equal(further.components, first.components)  # its codes keep their meaning
+    moved = (further.net[0].weight - first.net[0].weight).abs().max()
+    assert 0 < moved < 0.003
+    motion.fit_ridge(clips[:4]).save_pretrained(tmp_path / "ridge")
+    with pytest.raises(TrainingError, match="net.0.weight is"):
+        motion.fit_regressor(clips[:4], steps=1, init=tmp_path / "ridge")
 
 
 def test_a_loud_microphone_changes_nothing(clips):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from thlib.errors import EditError
 from thlib.footage import Footage
 from thlib.landmarks import LIPS, Head, neutral
 from thlib.speech import standardised, windows
+from thlib.training import Settings, train, warm_start
 
 SCALE = 100.0  # codes are in % of the eye corners, which keeps gradients and penalties of a handy size
 SETTLE = 3.0  # frames after which a border's residual has faded to 1/e (methods.md 1.4: exp(-d/4))
@@ -104,34 +106,36 @@ def fit_ridge(footage: Sequence[Footage], *, alpha: float = 100.0, reach: int = 
     return net
 
 
-def fit_regressor(footage: Sequence[Footage], *, steps: int = 800, seed: int = 0) -> LipNet:
-    """Train a `LipNet` of five layers: mean distance and velocity of the points, 32 stretches of 64 frames a step."""
+def fit_regressor(
+    footage: Sequence[Footage], *, steps: int = 800, seed: int = 0, folder: Path | None = None, init: Path | None = None
+) -> LipNet:
+    """Train a `LipNet` of five layers: mean distance and velocity of the points, 32 stretches of 64 frames a step.
+
+    folder: as in `training.train`. init: a folder of weights to start from, whose basis is kept.
+    """
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    net = with_basis(LipNet(), footage).train()
-    mels = [torch.from_numpy(standardised(f.mel)) for f in footage]
-    codes = [torch.from_numpy(encode(net, f.motion)) for f in footage]
-    seen = [torch.from_numpy(f.visible) for f in footage]
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
-    lips = _weights().reshape(-1, 3)[:, 0] == 4
-    basis = net.components.view(-1, 478, 3)[:, torch.from_numpy(lips)] / 4
-    for _ in range(steps):
-        mel, code, mask = _stretches(rng, (mels, codes, seen), batch=32, frames=64)
+    net = with_basis(LipNet(), footage) if init is None else warm_start(LipNet(), init)
+    clips = [(standardised(f.mel), encode(net, f.motion), f.visible) for f in footage]
+    series = [[torch.from_numpy(one) for one in kind] for kind in zip(*clips)]
+    lips = torch.from_numpy(_weights().reshape(-1, 3)[:, 0] == 4)
+
+    def loss(net: LipNet, batch: list[torch.Tensor]) -> torch.Tensor:
+        mel, code, mask = batch
+        basis = net.components.view(-1, 478, 3)[:, lips] / 4
         loud = mel + 0.15 * torch.randn(len(mel), 1, 1) + 0.1 * torch.randn_like(mel)
         error = torch.einsum("ntk,klc->ntlc", net.codes(loud) - code, basis)
         distance = (error.pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
         jerk = (error.diff(dim=1).pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
-        loss = (distance * mask).mean() + 0.5 * (jerk * mask[:, 1:]).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-    return net.eval()
+        return (distance * mask).mean() + 0.5 * (jerk * mask[:, 1:]).mean()
+
+    def batch(rng: np.random.Generator, _: int) -> list[torch.Tensor]:
+        return _stretches(rng, series, batch=32, frames=64)
+
+    settings = Settings(steps, lr=2e-3, weight_decay=0.02, ema=0, seed=seed)
+    return train(net, settings, batch=batch, loss=loss, folder=folder)
 
 
-def _stretches(rng: np.random.Generator, series: tuple[list, ...], *, batch: int, frames: int) -> list[torch.Tensor]:
+def _stretches(rng: np.random.Generator, series: Sequence[list], *, batch: int, frames: int) -> list[torch.Tensor]:
     """The same random stretches (N, frames, ...) of each of several parallel lists of (T, ...)."""
     picks = rng.integers(0, len(series[0]), batch)
     starts = [rng.integers(0, len(series[0][i]) - frames + 1) for i in picks]
