@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +22,7 @@ import numpy as np
 from thlib import clip, provenance, speech
 from thlib.behaviour import add_blinks, add_gaze, expression, head_motion
 from thlib.clip import Clip, Phone
+from thlib.errors import SpeechError
 from thlib.landmarks import FaceTrack
 from thlib.mux import sample_at
 from thlib.presenter.render import Person, person, place, render
@@ -30,34 +30,34 @@ from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
 # Targets, a letter and hundredths: Jaw open, tongue Out; Rounded (pucker), Funnel, Wide (stretch), Smile; Lower lip
-# down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in) and pushed Up.
-_TARGETS = """AA J40 L9; AE J36 L11 T5 S8; AH J25 L6; AO J30 R30 F22; EH J31 L9 T3 S8; ER J19 R18 F16; IH J21 L7 S10 W4;
-    IY J17 L9 T2 S20 W9; UH J19 R34 F16; UW J11 R66 F18; W J8 R72 F14; Y J13 S15 W7; R J13 R28 F18; L J18 L7; HH J20;
-    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T14 B50 U75; V J1 T13 B50 U75; TH J13 L8 T4 O40; DH J13 L7 T3 O30;
-    T J15 L7 T2; D J15 L7 T2; N J15 L6; S J10 L10 T5 S10 W8; Z J10 L10 T5 S8 W7; SH J11 F42 R26; ZH J11 F40 R26;
-    CH J11 F42 R24; JH J11 F38 R24; K J19 L5; G J19 L5; NG J18 L5; SIL J1"""
+# down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in).
+_TARGETS = """AA J40 L7; AE J38 L8 T4 S8; AH J25 L4; AO J31 R30 F13; EH J32 L7 T2 S8; ER J17 R18 F10; IH J21 L5 S10 W4;
+    IY J19 L7 T2 S20 W9; UH J17 R34 F10; UW J10 R66 F11; W J8 R72 F8; Y J12 S15 W7; R J12 R28 F11; L J14 L5; HH J18;
+    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T9 C70 B32; V J1 T9 C65 B32; TH J12 L6 T3 O40; DH J12 L5 T2 O30;
+    T J8 L4 T2; D J8 L4 T2; N J9 L4; S J8 L8 T4 S10 W8; Z J8 L8 T4 S8 W7; SH J10 F25 R26; ZH J10 F24 R26;
+    CH J10 F25 R24; JH J10 F23 R24; K J15 L4; G J15 L4; NG J14 L4; SIL J1"""
 # Strengths of the pull on four groups of controls: jaw, rounding, height of the lips, closure; then its reach in s.
-_PULLS = """AA AE EH AO IY 1 1 1 1 .07; AH IH Y .8 .7 .8 1 .06; UH ER R 1 1.5 1 1 .07; UW 1 3 1 1 .1; W 1.5 4 1 1 .1;
-    B P M 1.5 .4 3 60 .05; F V 5 .8 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07; TH DH 1.5 .3 1.3 1 .05;
-    T D N L 1 .2 .7 1 .04; K G NG .5 .1 .4 1 .04; HH .15 .1 .15 1 .05; SIL 1 1 1 1 .06"""
+_PULLS = """AA AE EH AO IY 1.2 1 1.2 1 .05; AH IH Y .8 .7 .8 1 .05; UH ER R 1 1.5 1 1 .06; UW 1 3 1 1 .08;
+    W 1.5 4 1 1 .08; B P M 1.5 .4 3 60 .05; F V 5 .8 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07;
+    TH DH 1.5 .3 1.3 1 .05; T D N L 1 .2 .7 1 .04; K G NG .5 .1 .4 1 .04; HH .15 .1 .15 1 .05; SIL 1 1 1 1 .05"""
 _GROUPS = (
     {"J": "jawOpen", "O": "tongueOut"},
     {"R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*"},
     {"L": "mouthLowerDown*", "T": "mouthUpperUp*"},
-    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower", "U": "mouthShrugLower"},
+    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower"},
 )
 _TWO = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
-BITTEN = 0.45  # mouthRollLower at which the lower lip is at the teeth
+BITTEN = 0.3  # mouthRollLower at which the lower lip is at the teeth
 ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
 MANNER = {  # of an emotion (its first letters): pace and pitch of the voice, size of the mouth's movements
     "ang": (1.06, 4, 1.12), "dis": (0.96, -4, 0.95), "fea": (1.08, 6, 1), "hap": (1.04, 6, 1.08),
     "neu": (1, 0, 1), "sad": (0.92, -6, 0.85), "sur": (1.02, 8, 1.1),
 }  # fmt: skip
-HIGH, LONG = ("en-us+f2", "en-us+f5", "en-gb+f5"), ("bob", "long", "wavy", "bun")  # voices, hair
-LOW = ("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m5")
+LONG = "bob", "long", "wavy", "bun"  # hair
+HIGH = {"en-us+anika": -22, "en-us+Annie": 38}  # voices that repeat to the byte and align, with their pitch
+LOW = dict.fromkeys(("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m5"), 0)
 BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
-DRIFT = 0.008  # eye-corner units that the neck moves for a degree of the head
 
 
 def _columns(names: str) -> list[int]:
@@ -137,8 +137,9 @@ def utter(text: str, identity: int, *, emotion: str = "neutral") -> Speech:
 def voice(identity: int) -> tuple[str, int, int]:
     """espeak-ng's voice, speed (words a minute) and pitch of a presenter, chosen to go with the person's looks."""
     who, rng = person(identity), np.random.default_rng((8, identity))
-    high = who.hair in LONG or (not who.beard and rng.random() < 0.35)
-    return str(rng.choice(HIGH if high else LOW)), int(rng.integers(145, 176)), int(rng.integers(40, 61))
+    voices = HIGH if who.hair in LONG or (not who.beard and rng.random() < 0.35) else LOW
+    name = str(rng.choice([*voices]))
+    return name, int(rng.integers(145, 176)), int(rng.integers(40, 54)) + voices[name]
 
 
 def curves(
@@ -148,7 +149,7 @@ def curves(
     """What a face does that says `speech`: Curves of the ARKit rig with head motion, as long as the sound to a frame.
 
     Whatever the emotion, the lips meet in a frame of every m, b and p, and the lower lip meets the teeth in f and v.
-    DataError for an emotion, intensity or style that `behaviour.expression` lacks.
+    DataError for an emotion, intensity or style that `behaviour.expression` lacks, SpeechError for an unknown phone.
     """
     n, phones = math.ceil(round(len(speech.audio) / speech.rate * fps, 6)), speech.phones
     times = (np.arange(n) + 0.5) / float(fps)  # a frame shows the middle of its time, as a camera's exposure does
@@ -176,27 +177,32 @@ def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     sum_p D_p(t) target_p / sum_p D_p(t), D = strength exp(-|t - t_p| / reach): Cohen & Massaro with c = 1, |t - t_p|
     counted from the phone's steady part. A closure is centred on a frame, so that sampling keeps it.
     """
-    parts = list(_parts(phones))
-    targets, pulls = (np.stack(x) for x in zip(*(_viseme(name) for name, _, _ in parts)))  # (P, K), (P, 5)
-    start, end = np.array([part[1:] for part in parts]).T
+    names, *edges = zip(*_parts(phones))
+    if unknown := set(names) - set(_phones()):
+        raise SpeechError(f"There is no phone {min(unknown)!r}: give ARPAbet, as `speech.align_speech` does.")
+    targets, pulls = (np.stack(x) for x in zip(*(_phones()[name] for name in names)))  # (P, K), (P, 5)
+    start, end = np.array(edges)
     centre, hold = (start + end) / 2, np.maximum((end - start) / 4, (end - start) / 2 - ONSET)
-    shut = np.isin([name for name, _, _ in parts], BILABIAL + LABIODENTAL)
+    shut = np.isin(names, BILABIAL + LABIODENTAL)
     centre[shut] = times[_frames(centre[shut], times)]
     away, values = (np.abs(times[:, None] - centre) - hold).clip(0), np.zeros((len(times), len(ARKIT)))  # (T, P)
-    for g, names in enumerate(_GROUPS):
+    for g, group in enumerate(_GROUPS):
         pull = pulls[:, g] * np.exp(-away / (CLOSURE if g == 3 else pulls[:, 4])) + 1e-30
-        columns = _columns(" ".join(names.values()))
+        columns = _columns(" ".join(group.values()))
         values[:, columns] = pull @ targets[:, columns] / pull.sum(1, keepdims=True)
     return values
 
 
 @functools.cache
-def _viseme(phone: str) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (52,); strengths in the four groups and reach (5,)."""
-    controls, target = functools.reduce(lambda a, b: a | b, _GROUPS), np.zeros(len(ARKIT))
-    for letter, amount in re.findall(r"([A-Z])(\d+)", re.search(rf"\b{phone} ([^;]*)", _TARGETS)[1]):
-        target[_columns(controls[letter])] = int(amount) / 100
-    return target, np.array(re.search(rf"\b{phone}\b[A-Z ]*([^;]*)", _PULLS)[1].split(), float)
+def _phones() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each phone: targets (52,); strengths in the four groups and reach (5,)."""
+    controls, targets = dict(pair for group in _GROUPS for pair in group.items()), {}
+    for name, *amounts in (entry.split() for entry in _TARGETS.split(";")):
+        targets[name] = np.zeros(len(ARKIT))
+        for amount in amounts:
+            targets[name][_columns(controls[amount[0]])] = int(amount[1:]) / 100
+    rows = (entry.split() for entry in _PULLS.split(";"))
+    return {name: (targets[name], np.array(row[-5:], float)) for row in rows for name in row[:-5]}
 
 
 def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
@@ -205,7 +211,8 @@ def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
     for phone in phones:
         if phone.start - last > GAP:
             yield "SIL", last, phone.start
-        names, last = _TWO.get(phone.text, (phone.text,)), phone.end
+        text, last = phone.text.rstrip("012"), phone.end  # without marks of stress
+        names = _TWO.get(text, (text,))
         edges = np.linspace(phone.start, last, len(names) + 1)
         yield from zip(names, edges, edges[1:])
     yield "SIL", last, max(last + 1, 1e4)
@@ -232,8 +239,8 @@ def perform(
     """
     who = who if isinstance(who, Person) else person(int(who))
     controls, n = curves.to("mediapipe").values.clip(0, 1), len(curves.values)
-    head = place(curves.head * (1, 1, -1), size, shift=DRIFT * curves.head[:, :2])
-    drawn, samples = render(who, controls, head, size=size), sample_at(n, curves.fps, rate)
+    drawn = render(who, controls, place(curves.head * (1, 1, -1), size), size=size)
+    samples = sample_at(n, curves.fps, rate)
     sound = np.zeros((samples, 1 if audio.ndim == 1 else audio.shape[1]), np.float32)
     sound[: len(audio)] = audio[:samples].reshape(-1, sound.shape[1])
     track = FaceTrack(drawn.points, drawn.visible.any(1), size, curves.fps, controls, drawn.pose)
