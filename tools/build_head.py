@@ -10,17 +10,20 @@ Every vertex beyond the face's lies at `rest` and follows one face vertex, its `
 # F triangles  E edges  V vertices  N columns of the head's rings (72)
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+from paint_head import PATCH, masks
 
 from thlib import landmarks
 from thlib.landmarks import EYES, LIPS_INNER, OVAL
 from thlib.presenter.face import CORNERS, LIDS, LIP_PAIRS, model
 
 OUT = Path(landmarks.__file__).parent / "weights" / "head_model.npz"
-SKIN, HAIR, CLOTH, EYE, LASH, SHEET = 0, 1, 2, 3, 7, 6  # kinds and materials; eyes are 3 and 4, the mouth 5
-SKULL, RADII = np.array([0, -0.15, 0.72]), np.array([0.87, 1.03, 1.05])
+SKIN, HAIR, CLOTH, EYE, IRIS, TOOTH, TONGUE, DARK, LASH = range(9)  # kinds of vertices, each of a colour
+MOUTH, SHEET = 4, 5  # kinds of triangles, with skin, hair, cloth and eye; a sheet is seen from both sides
+SKULL, RADII = np.array([0, -0.15, 0.72]), np.array([0.86, 1.0, 1.05])
 RINGS = np.array([0.0, 0.06, 0.14, 0.24, 0.36, 0.5, 0.64, 0.78, 0.9, 1.0])
 STYLES = {  # thickness on top, at the sides, at the back; curls; the curtain's end (y); bun; front lift; part
     "bald": (-0.06, -0.06, -0.06, 0, -1, 0, 0, 0),
@@ -46,14 +49,15 @@ class Mesh:
     """Vertices and triangles as they are added, with all that is known of each."""
 
     def __init__(self):
-        self.columns = {n: [] for n in ("rest", "anchor", "weight", "uv", "kind", "tint", "follow", "scalp")}
+        self.columns = {n: [] for n in ("rest", "anchor", "weight", "uv", "kind", "tint", "follow", "scalp", "bias")}
         self.triangles, self.materials, self.count = [], [], 0
 
-    def add(self, rest: np.ndarray, *, anchor, weight, uv=(0.02, 0.02), kind=SKIN, tint=1.0, follow=1.0, scalp=0.0):
-        """Add vertices (n, 3) and return their numbers."""
+    def add(self, rest: np.ndarray, anchor: np.ndarray | int, weight: float, uv=(0.02, 0.02), **more):
+        """Add vertices (n, 3) and return their numbers; more: kind, tint, follow (the head, not the shoulders), scalp
+        (where hair grows), bias (how much farther away than they are they count as)."""
         n = len(rest)
-        values = dict(anchor=anchor, weight=weight, kind=kind, tint=tint, follow=follow, scalp=scalp)
-        for name, value in values.items():
+        values = {"kind": SKIN, "tint": 1.0, "follow": 1.0, "scalp": 0.0, "bias": 0.0} | more
+        for name, value in (values | {"anchor": anchor, "weight": weight}).items():
             self.columns[name].append(np.broadcast_to(np.asarray(value), n))
         self.columns["rest"].append(np.asarray(rest, float))
         self.columns["uv"].append(np.broadcast_to(np.asarray(uv, float), (n, 2)))
@@ -69,6 +73,12 @@ class Mesh:
         a, b, c = np.moveaxis(rest[cells], 1, 0)
         out = (np.cross(c - a, b - a) * (a - rest[numbers].mean((0, 1)))).sum() * towards
         self.faces(cells if out > 0 else cells[:, ::-1], material)
+
+    def disc(self, rows: list[np.ndarray]) -> None:
+        """Triangles between rings of vertex numbers, which face the viewer if they run from the right to the bottom."""
+        for inner, outer in itertools.pairwise(rows):
+            after, beyond = np.roll(inner, -1), np.roll(outer, -1)
+            self.faces(np.concatenate([np.stack([inner, outer, after], 1), np.stack([after, outer, beyond], 1)]), EYE)
 
     def faces(self, triangles: np.ndarray, material: int) -> None:
         """Add triangles (n, 3)."""
@@ -91,7 +101,7 @@ def divided() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def chain(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """A line of face points with the middles of its edges between."""
     out = [points[0]]
-    for a, b in zip(points[:-1], points[1:]):
+    for a, b in itertools.pairwise(points):
         out += [468 + np.flatnonzero((edges == np.sort([a, b])).all(1))[0], b]
     return np.array(out)
 
@@ -99,10 +109,11 @@ def chain(points: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def skull(base: np.ndarray, t: float) -> np.ndarray:
     """Points (N, 3) at `t` of the way from the face's edge `base` (N, 3) over an ellipsoid to the back of the head."""
     way = (base - SKULL) / RADII
-    radius = np.linalg.norm(way, axis=1, keepdims=True)
-    start, pole = way / radius, np.array([0, 0.12, 1.0]) / np.hypot(0.12, 1)
+    start, radius = way / np.linalg.norm(way, axis=1, keepdims=True), np.linalg.norm(way, 2.2, 1, keepdims=True)
+    pole = np.array([0, 0.12, 1.0]) / np.hypot(0.12, 1)
     angle = np.arccos(start @ pole)[:, None]
     turned = (np.sin((1 - t) * angle) * start + np.sin(t * angle) * pole) / np.sin(angle)
+    turned /= np.linalg.norm(turned, 2.2, axis=1, keepdims=True)  # a head is a little square
     fade = smooth(np.array(t), 0.0, 0.45)
     out = SKULL + RADII * turned * (radius + (1 - radius) * fade)
     jaw = smooth(base[:, 1], 0.1, 0.6)  # what is behind the jaw is not seen beside it
@@ -122,7 +133,7 @@ def hair_thickness(rest: np.ndarray, t: np.ndarray, style: tuple) -> np.ndarray:
     if part:
         thick = thick - 0.07 * np.exp(-0.5 * ((x - part) / 0.07) ** 2) * up * smooth(t, 0.5, 0.3)
     start = 0.012 + 0.055 * up + 0.008 * np.sin(23 * x) * up + 0.005 * np.sin(41 * x + 1)
-    edge = smooth(t - start, 0, 0.1)
+    edge = smooth(t - start, 0, 0.15)
     limit = 0.12 + 0.62 * smooth(z, 0.05, 0.6)  # where the hair ends below
     inside = smooth(rest[:, 1], limit + 0.12, limit - 0.1) * edge
     return -0.05 + (thick + 0.05) * inside
@@ -133,13 +144,20 @@ def hair_mask(rest: np.ndarray, t: np.ndarray) -> np.ndarray:
     return smooth(hair_thickness(rest, t, STYLES["buzz"]), -0.03, 0.012)
 
 
-def face_part(mesh: Mesh, edges: np.ndarray, four: np.ndarray) -> np.ndarray:
+def face_part(mesh: Mesh, edges: np.ndarray, four: np.ndarray, straight: np.ndarray) -> np.ndarray:
     """Add the face; the texture coordinates of its vertices, in the left half of the texture."""
     flat = model().layout[:468]
     flat = np.concatenate([flat, flat[edges].mean(1)])
     uv = np.stack([0.25 + flat[:, 0] * 0.155, 0.5 + (flat[:, 1] - 0.55) * 0.34], 1)
-    neutral = np.concatenate([model().neutral[:468], model().neutral[edges].mean(1)])
-    mesh.add(neutral, anchor=np.arange(len(flat)), weight=1.0, uv=uv)
+    points, tri = model().neutral[:468], model().triangles
+    a, b, c = np.moveaxis(points[tri], 1, 0)
+    normals = np.stack([np.bincount(tri.ravel(), np.repeat(n, 3), 468) for n in np.cross(c - a, b - a).T], 1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    (a, b), (m, n) = np.moveaxis(points[edges], 1, 0), np.moveaxis(normals[edges], 1, 0)
+    bend = ((b - a) * n).sum(1, keepdims=True) * n - ((b - a) * m).sum(1, keepdims=True) * m
+    middles = (a + b) / 2 + np.where(straight[:, None], 0, bend / 8)  # PN triangles, Vlachos et al. 2001
+    neutral = np.concatenate([points, middles])
+    mesh.add(neutral, np.arange(len(flat)), 1.0, uv)
     mesh.faces(four, SKIN)
     return uv
 
@@ -156,7 +174,7 @@ def shell(mesh: Mesh, ring: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.
         fade = 1 - 0.75 * smooth(np.array(t), 0, 0.7)
         under = 1 - 0.45 * smooth(points[k][:, 1], 0.7, 1.15) * smooth(np.array(t), 0.0, 0.2)
         scalp = hair_mask(points[k], np.full(len(ring), t))
-        rows.append(mesh.add(points[k], anchor=ring, weight=fade, uv=edge, tint=under, scalp=scalp))
+        rows.append(mesh.add(points[k], ring, fade, edge, tint=under, scalp=scalp))
     mesh.grid(np.stack(rows), SKIN)
     return points, np.stack(rows)
 
@@ -176,7 +194,7 @@ def ears(mesh: Mesh) -> None:
             narrow = 1 - 0.42 * b.clip(0) ** 1.5 - 0.1 * b.clip(max=0) ** 2
             place = np.outer(a * 0.2 * narrow - 0.02 * b, back) + np.outer(b * 0.33, down)
             rest = np.array([side * 0.86, 0.14, 0.8]) + 0.92 * place + height * out
-            rows.append(mesh.add(rest, anchor=anchor, weight=1.0, tint=shade))
+            rows.append(mesh.add(rest, anchor, 1.0, tint=shade))
         rows = np.stack(rows)
         mesh.grid(rows, SKIN)
 
@@ -189,13 +207,13 @@ def tube(rows: list, columns: int) -> np.ndarray:
 
 def neck(mesh: Mesh) -> None:
     """Add the neck: its upper end turns with the head."""
-    rows = [(0.5, 0.5, 0.45, 0.82), (0.8, 0.5, 0.46, 0.82), (1.05, 0.49, 0.47, 0.83), (1.28, 0.48, 0.47, 0.85)]
+    rows = [(0.95, 0.48, 0.45, 0.83), (1.05, 0.49, 0.47, 0.83), (1.28, 0.48, 0.47, 0.85)]
     rows += [(1.45, 0.485, 0.48, 0.87), (1.6, 0.51, 0.5, 0.89), (1.78, 0.6, 0.53, 0.9), (2.05, 0.8, 0.56, 0.9)]
     points, numbers = tube(rows, 36), []
     for row in points:
         follow = smooth(row[:, 1], 1.7, 0.8)
         tint = 1 - 0.4 * smooth(row[:, 1], 1.65, 1.1)
-        numbers.append(mesh.add(row, anchor=152, weight=0.0, tint=tint, follow=follow))
+        numbers.append(mesh.add(row, 152, 0.0, tint=tint, follow=follow))
     mesh.grid(np.stack(numbers), SKIN)
 
 
@@ -211,23 +229,65 @@ def torso(mesh: Mesh) -> None:
         drop = 0.1 * (row[:, 2] < 0.9) * smooth(abs(row[:, 0]), 0.9, 0.2) * smooth(row[:, 1], 2.2, 1.6)
         row = row + np.stack([0 * drop, drop, 0 * drop], 1)
         uv = np.stack([0.75 + 0.24 * angle, np.full(49, 0.515 + 0.47 * k / (len(rows) - 1))], 1)
-        numbers.append(mesh.add(row, anchor=152, weight=0.0, kind=CLOTH, uv=uv, follow=0.0))
+        numbers.append(mesh.add(row, 152, 0.0, uv, kind=CLOTH, follow=0.0))
     mesh.grid(np.stack(numbers), CLOTH, closed=False)
 
 
 def fillings(mesh: Mesh, edges: np.ndarray) -> None:
-    """Add what is seen between the lids and between the lips, on the same contours; the tint is the lids' shadow."""
+    """Add what fills the gap between the lids (white, in the upper lid's shadow) and between the lips (dark)."""
     base = np.concatenate(mesh.columns["rest"])
-    corners = [*CORNERS, LIPS_INNER[[0, 10]]]
-    for k, (lines, (a, b)) in enumerate(zip([*LIDS, LIP_PAIRS], corners)):
-        rows = []
-        for line, shade in zip(lines, (0.5, 0.95)):
+    shade = 0.55 + 0.45 * np.sin(np.pi * np.linspace(0, 1, 17))
+    for k, (lines, (a, b)) in enumerate(zip([*LIDS, LIP_PAIRS], [*CORNERS, LIPS_INNER[[0, 10]]])):
+        rows, look = [], ({"kind": EYE, "bias": 0.3}, {"kind": DARK, "bias": 0.5})[k == 2]
+        for line, tint in zip(lines, (0.5, 1.0)):
             numbers = chain(np.r_[a, line, b], edges)
-            rows.append(mesh.add(base[numbers] + [0, 0, 0.03], anchor=numbers, weight=1.0, kind=EYE, tint=shade))
+            rows.append(mesh.add(base[numbers], numbers, 1.0, tint=tint * shade if k < 2 else tint, **look))
         cells = np.stack(rows if k != 1 else [row[::-1] for row in rows])
         first = cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1]
         second = cells[1:, :-1], cells[:-1, 1:], cells[1:, 1:]
-        mesh.faces(np.concatenate([np.stack([c.ravel() for c in t], 1) for t in (first, second)]), EYE + k)
+        flat = np.concatenate([np.stack([c.ravel() for c in t], 1) for t in (first, second)])
+        mesh.faces(flat, MOUTH if k == 2 else EYE)
+
+
+def irises(mesh: Mesh) -> np.ndarray:
+    """Add both irises as flat discs with a catchlight; their vertices' places on the disc (2 eyes, n, 2), rim at 1."""
+    angle, places = np.linspace(0, 2 * np.pi, 24, endpoint=False), []
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1)
+    for _ in (0, 1):
+        rows, where = [], []
+        for radius, dark in ((0, 0.02), (0.36, 0.02), (0.43, 0.8), (0.72, 1.05), (0.86, 0.7), (0.94, 0.3), (1, 0.25)):
+            glow = 1 + 0.45 * radius * np.sin(angle)
+            rows.append(mesh.add(0 * ring @ np.zeros((2, 3)), 468, 0.0, kind=IRIS, tint=dark * glow, bias=0.09))
+            where.append(radius * ring)
+        mesh.disc(rows)
+        spot = [mesh.add(np.zeros((24, 3)), 468, 0.0, kind=EYE, tint=1.5, bias=0.085) for _ in (0, 1)]
+        mesh.disc(spot)
+        places.append(np.concatenate([*where, 0 * ring + [-0.27, -0.33], 0.19 * ring + [-0.27, -0.33]]))
+    return np.stack(places)
+
+
+def mouth(mesh: Mesh) -> None:
+    """Add teeth, which keep to the skull and to the jaw, and a tongue."""
+    lip, half = model().neutral[13], 0.27
+    edges = np.arange(-3, 4) * 0.082
+    x = np.sort(np.concatenate([[-half, half], edges - 0.007, edges, edges + 0.007, (edges[1:] + edges[:-1]) / 2]))
+    gap = np.isclose(x[:, None], edges).any(1)
+    z = lip[2] + 0.05 + 2.0 * x**2
+    round_ = 1 - 0.65 * (x / half) ** 2
+    for anchor, rows in ((2, (-0.16, -0.02, 0.03)), (200, (0.03, 0.07, 0.13))):
+        numbers = []
+        for down in rows:
+            bend = (-0.3 if anchor == 2 else 0.15) * x**2
+            places = np.stack([x, lip[1] + down + bend, z + (0.02 if anchor == 200 else 0)], 1)
+            tint = round_ * np.where(gap, 0.72, 1) * (0.95 if anchor == 2 else 0.75)
+            numbers.append(mesh.add(places, anchor, 1.0, kind=TOOTH, tint=tint, bias=0.1))
+        mesh.grid(np.stack(numbers), SHEET, closed=False)
+    u, v = np.meshgrid(np.linspace(-1, 1, 11), np.linspace(0, 1, 7))
+    hump = np.sqrt(np.maximum(0, 1 - u**2))
+    tongue = np.stack([0.2 * u, lip[1] - 0.02 + 0.16 * v - 0.05 * hump, lip[2] + 0.24 - 0.14 * v - 0.04 * hump], 2)
+    shade = (0.25 + 0.75 * v) * (0.6 + 0.4 * hump)
+    rows = [mesh.add(p, 200, 0.9, kind=TONGUE, tint=s, bias=0.1) for p, s in zip(tongue, shade)]
+    mesh.grid(np.stack(rows), SHEET, closed=False)
 
 
 def lashes(mesh: Mesh, edges: np.ndarray) -> None:
@@ -238,8 +298,8 @@ def lashes(mesh: Mesh, edges: np.ndarray) -> None:
         numbers = chain(np.r_[a, line, b], edges)
         out = np.linspace(1, 0, 17)[:, None] ** 3 * [(-1, 1)[k] * 0.03, -0.012, 0.01]
         rows = [base[numbers] + out + thick * [0, y, 0] + [0, 0, -0.012] for y in (-0.017, 0.006)]
-        cells = np.stack([mesh.add(row, anchor=numbers, weight=1.0, kind=LASH) for row in rows])
-        mesh.grid(cells if k == 0 else cells[:, ::-1], LASH, closed=False)
+        cells = np.stack([mesh.add(row, numbers, 1.0, kind=LASH) for row in rows])
+        mesh.grid(cells, SHEET, closed=False)
 
 
 def hair(mesh: Mesh, ring: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
@@ -251,7 +311,7 @@ def hair(mesh: Mesh, ring: np.ndarray, points: np.ndarray) -> dict[str, np.ndarr
     shells = np.stack([skull(points[0], t) for t in dense])
     for t, row in zip(dense, shells):
         uv = np.stack([0.52 + 0.46 * abs(2 * columns - 1), np.full(n, 0.02 + 0.45 * t)], 1)
-        rows.append(mesh.add(row, anchor=ring, weight=1 - 0.75 * smooth(np.array(t), 0, 0.7), uv=uv, kind=HAIR))
+        rows.append(mesh.add(row, ring, 1 - 0.75 * smooth(np.array(t), 0, 0.7), uv, kind=HAIR))
     mesh.grid(np.stack(rows), HAIR)
     normal = (shells - SKULL) / RADII**2
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
@@ -259,13 +319,11 @@ def hair(mesh: Mesh, ring: np.ndarray, points: np.ndarray) -> dict[str, np.ndarr
     shell_offsets = [
         (normal.reshape(-1, 3) * hair_thickness(shells.reshape(-1, 3), t, style)[:, None]) for style in STYLES.values()
     ]
-    sheet, sheet_offsets = curtain(mesh)
-    bun_offsets = bun(mesh)
-    offsets = [np.concatenate(parts) for parts in zip(shell_offsets, sheet_offsets, bun_offsets)]
+    offsets = [np.concatenate(parts) for parts in zip(shell_offsets, curtain(mesh), bun(mesh))]
     return {"hair_start": np.array(start), "hair": np.stack(offsets)}
 
 
-def curtain(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
+def curtain(mesh: Mesh) -> list[np.ndarray]:
     """Add a sheet around the back of the head from temple to temple, and its offsets by style."""
     angle = np.radians(np.linspace(-104, 104, 40))
     down = np.linspace(0, 1, 14)
@@ -274,7 +332,7 @@ def curtain(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
     for v in down:
         uv = np.stack([0.52 + 0.46 * np.linspace(0, 1, 40), np.full(40, 0.02 + 0.45 * v)], 1)
         follow = 1 - 0.85 * smooth(np.array(v), 0.45, 1)
-        rows.append(mesh.add(home, anchor=168, weight=0.0, uv=uv, kind=HAIR, follow=follow, tint=0.9))
+        rows.append(mesh.add(home, 168, 0.0, uv, kind=HAIR, follow=follow, tint=0.9))
     mesh.grid(np.stack(rows), SHEET, closed=False)
     out = []
     for _, side, _, curls, end, _, _, _ in STYLES.values():
@@ -287,7 +345,7 @@ def curtain(mesh: Mesh) -> tuple[np.ndarray, list[np.ndarray]]:
         wave = curls * np.sin(9 * y + 3 * np.sin(4 * angle))
         sheet = np.stack([(wide + wave) * np.sin(angle), y, 0.78 + (wide * 1.12 + wave) * np.cos(angle)], 2)
         out.append((sheet - home).reshape(-1, 3))
-    return home, out
+    return out
 
 
 def bun(mesh: Mesh) -> list[np.ndarray]:
@@ -300,7 +358,7 @@ def bun(mesh: Mesh) -> list[np.ndarray]:
     numbers = []
     for k, row in enumerate(ball):
         uv = np.stack([0.52 + 0.46 * abs(np.linspace(-1, 1, 16)), np.full(16, 0.02 + 0.4 * k / 9)], 1)
-        numbers.append(mesh.add(home + 0 * row, anchor=168, weight=0.0, uv=uv, kind=HAIR))
+        numbers.append(mesh.add(home + 0 * row, 168, 0.0, uv, kind=HAIR))
     mesh.grid(np.stack(numbers), SHEET)
     big = (ball * [0.36, 0.3, 0.34] + [0, -1.05, 0.35]).reshape(-1, 3)
     return [big * style[5] for style in STYLES.values()]
@@ -310,7 +368,7 @@ def main() -> None:
     """Build, write."""
     edges, four, straight = divided()
     mesh = Mesh()
-    uv = face_part(mesh, edges, four)
+    uv = face_part(mesh, edges, four, straight)
     ring = chain(np.r_[OVAL, OVAL[0]], edges)[:-1]
     points, _ = shell(mesh, ring, uv)
     ears(mesh)
@@ -318,11 +376,16 @@ def main() -> None:
     torso(mesh)
     fillings(mesh, edges)
     lashes(mesh, edges)
+    mouth(mesh)
+    first = mesh.count
+    places = irises(mesh)
     arrays = hair(mesh, ring, points)
+    arrays |= {"iris_start": np.array(first), "iris": places}
     arrays |= {name: np.concatenate(column) for name, column in mesh.columns.items()}
     arrays |= {"triangles": np.concatenate(mesh.triangles), "materials": np.concatenate(mesh.materials)}
     small = {k: v.astype(np.float16 if v.dtype.kind == "f" else np.int16) for k, v in arrays.items()}
-    np.savez_compressed(OUT, **small, edges=edges.astype(np.int16), straight=straight, styles=np.array(list(STYLES)))
+    small |= masks(uv[:468] * [2 * PATCH, PATCH])
+    np.savez_compressed(OUT, **small, edges=edges.astype(np.int16), styles=np.array(list(STYLES)))
 
 
 if __name__ == "__main__":

@@ -58,8 +58,12 @@ AUTHORED = [
     "eyeBlinkLeft",
     "eyeBlinkRight",
 ]
-GAIN = {"mouthSmile": 1.35, "mouthFunnel": 1.35, "mouthStretch": 1.35, "jawOpen": 1.1, "browInnerUp": 1.1}
-MODES, RIDGE, COMPONENTS = 12, 5.0, 40
+GAIN = {  # what the networks see of a drawn movement falls short of it
+    "mouthSmile": 1.35, "mouthFunnel": 1.4, "mouthStretch": 1.3, "mouthPucker": 1.15, "jawOpen": 1.05,
+    "browInnerUp": 1.25,
+}  # fmt: skip
+KEPT = ("mouthFunnel",)  # as the regression has it: corrected, no network would see it for what it is
+MODES, RIDGE, COMPONENTS, PRIOR = 12, 5.0, 40, 0.6
 
 
 def mirrored(shapes: np.ndarray) -> np.ndarray:
@@ -95,7 +99,7 @@ def people() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def regression(known: dict) -> np.ndarray:
-    """Displacements (52, 478, 3) by ridge regression of motion on scores, symmetric; at most 500 frames' weight each."""
+    """Displacements (52, 478, 3) by ridge regression of motion on scores, symmetric; nobody weighs over 500 frames."""
     left, right = RIDGE * np.eye(52), np.zeros((52, 478 * 3))
     for points, scores in known.values():
         motion, score = points - points.mean(0), scores - scores.mean(0)
@@ -168,10 +172,11 @@ def authored(name: str, neutral: np.ndarray) -> np.ndarray:
 
 
 def components(known: dict, neutral: np.ndarray) -> np.ndarray:
-    """Principal components (D, 478 * 3) of everybody's motion, mirrored too."""
+    """Principal components (D, 478 * 3) of everybody's motion, mirrored too, each as long as it deviates."""
     motion = [(p - p.mean(0))[:: max(1, len(p) // 200)] for p, _ in known.values() if len(p) > 1]
     motion = np.concatenate([m for one in motion for m in (one, mirrored(one))]).reshape(-1, 478 * 3)
-    return np.linalg.svd(motion, full_matrices=False)[2][:COMPONENTS]
+    _, size, axes = np.linalg.svd(motion, full_matrices=False)
+    return axes[:COMPONENTS] * size[:COMPONENTS, None] / np.sqrt(len(motion))
 
 
 class Reader:
@@ -191,7 +196,7 @@ class Reader:
 def corrected(k: int, start: np.ndarray, basis: np.ndarray, faces: np.ndarray, read: Reader) -> np.ndarray:
     """Displacement (478, 3) near `start` from which the network reads control k as it is set, and few others.
 
-    Gauss-Newton in the coordinates of `basis` (D, 478, 3) with finite differences.
+    Gauss-Newton in the coordinates of `basis` (D, 478, 3), deviations of natural motion, with finite differences.
     """
     weight = np.full(52, 0.35)
     weight[SWAP[k]], weight[k], coefficients = 0.8, 1.0, np.zeros(len(basis))
@@ -204,11 +209,11 @@ def corrected(k: int, start: np.ndarray, basis: np.ndarray, faces: np.ndarray, r
                 told = read(face + c * move) - at
                 told[k] -= (0.5 if c == 0.5 else 0.95) - at[k]
                 out.append(weight * told)
-        return np.concatenate([*out, 0.6 * a])
+        return np.concatenate([*out, PRIOR * a])
 
     for _ in range(4):
         now = residual(coefficients)
-        jacobian = np.stack([(residual(coefficients + 0.05 * e) - now) / 0.05 for e in np.eye(len(basis))], 1)
+        jacobian = np.stack([(residual(coefficients + 0.2 * e) - now) / 0.2 for e in np.eye(len(basis))], 1)
         step = np.linalg.lstsq(jacobian, -now, rcond=None)[0]
         tries = [coefficients + s * step for s in (1.0, 0.5, 0.2, 0.0)]
         coefficients = min(tries, key=lambda a: np.square(residual(a)).sum())
@@ -230,10 +235,9 @@ def controls(known: dict, neutral: np.ndarray, faces: np.ndarray) -> np.ndarray:
         basis = parts * mask
         middle = SWAP[k] == k
         basis = (basis + mirrored(basis)) / 2 if middle else basis
-        u, s, vt = np.linalg.svd(basis.reshape(len(basis), -1), full_matrices=False)
-        basis = (vt[s > 0.15 * s[0]][:24] * 0.25).reshape(-1, 478, 3)
         start = raw[k] * mask
-        move = corrected(k, (start + mirrored(start)) / 2 if middle else start, basis, faces, read)
+        move = (start + mirrored(start)) / 2 if middle else start
+        move = move if name in KEPT else corrected(k, move, basis, faces, read)
         out[k] = GAIN.get(name.removesuffix("Left"), 1.0) * move
     return out
 
