@@ -62,7 +62,7 @@ def contact_rate(**manner):
 def test_two_phones_in_closed_form():
     times = np.arange(0, 1, 0.01)
     values = speak.visemes([Phone("AA", 0.2, 0.4), Phone("S", 0.4, 0.6)], times)[:, ARKIT.index("jawOpen")]
-    rest, steady = 0.01, 0.05  # target of silence; half of a phone's steady part, which is half of it
+    rest, steady = 0, 0.05  # target of silence; half of a phone's steady part, which is half of it
     at = 0.42
     far = {"AA": at - 0.3 - steady, "S": 0.5 - at - steady}
     pull = {"AA": 1.2 * np.exp(-far["AA"] / 0.05), "S": 3 * np.exp(-far["S"] / 0.05)}

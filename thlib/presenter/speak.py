@@ -35,7 +35,7 @@ _TARGETS = """AA J40 L7; AE J38 L8 T4 S8; AH J25 L4; AO J31 R30 F13; EH J32 L7 T
     IY J19 L7 T2 S20 W9; UH J17 R34 F10; UW J10 R66 F11; W J8 R72 F8; Y J12 S15 W7; R J12 R28 F11; L J14 L5; HH J18;
     B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T9 C70 B32; V J1 T9 C65 B32; TH J12 L6 T3 O40; DH J12 L5 T2 O30;
     T J8 L4 T2; D J8 L4 T2; N J9 L4; S J8 L8 T4 S10 W8; Z J8 L8 T4 S8 W7; SH J10 F25 R26; ZH J10 F24 R26;
-    CH J10 F25 R24; JH J10 F23 R24; K J15 L4; G J15 L4; NG J14 L4; SIL J1"""
+    CH J10 F25 R24; JH J10 F23 R24; K J15 L4; G J15 L4; NG J14 L4; SIL J0"""
 # Strengths of the pull on four groups of controls: jaw, rounding, height of the lips, closure; then its reach in s.
 _PULLS = """AA AE EH AO IY 1.2 1 1.2 1 .05; AH IH Y .8 .7 .8 1 .05; UH ER R 1 1.5 1 1 .06; UW 1 3 1 1 .08;
     W 1.5 4 1 1 .08; B P M 1.5 .4 3 60 .05; F V 5 .8 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07;
@@ -164,11 +164,9 @@ def curves(
     if phones:  # speech takes part of the mouth from it
         talk = np.array((phones[0].start - 0.2, phones[0].start, phones[-1].end, phones[-1].end + 0.2))
         felt[:, MOUTH] *= np.interp(times, talk, (1, 0.6, 0.6, 1))[:, None]
-    shut = np.maximum(spoken[:, CLOSE], spoken[:, BITE] / BITTEN).clip(max=1)
-    felt[:, OPENING] *= 1 - shut[:, None]
-    values = _contacts((spoken + felt).clip(0, 1), phones, times)
-    acted = add_gaze(add_blinks(Curves(values, "arkit", fps), seed=seed), seed=seed)
-    return replace(acted, head=head_motion(loud, fps, seed=seed))
+    felt[:, OPENING] *= 1 - np.maximum(spoken[:, CLOSE], spoken[:, BITE] / BITTEN).clip(max=1)[:, None]
+    values, head = _contacts((spoken + felt).clip(0, 1), phones, times), head_motion(loud, fps, seed=seed)
+    return add_gaze(add_blinks(Curves(values, "arkit", fps, head), seed=seed), seed=seed)
 
 
 def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
@@ -184,7 +182,7 @@ def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     start, end = np.array(edges)
     centre, hold = (start + end) / 2, np.maximum((end - start) / 4, (end - start) / 2 - ONSET)
     shut = np.isin(names, BILABIAL + LABIODENTAL)
-    centre[shut] = times[_frames(centre[shut], times)]
+    centre[shut] = times[np.abs(times[:, None] - centre[shut]).argmin(0)]
     away, values = (np.abs(times[:, None] - centre) - hold).clip(0), np.zeros((len(times), len(ARKIT)))  # (T, P)
     for g, group in enumerate(_GROUPS):
         pull = pulls[:, g] * np.exp(-away / (CLOSURE if g == 3 else pulls[:, 4])) + 1e-30
@@ -218,14 +216,11 @@ def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
     yield "SIL", last, max(last + 1, 1e4)
 
 
-def _frames(seconds: Sequence[float], times: np.ndarray) -> np.ndarray:
-    return np.abs(np.array(seconds, float)[:, None] - times).argmin(1)
-
-
 def _contacts(values: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     """Controls (T, 52) in which no neighbour in time takes a closure its frame."""
     for kind, control, least in ((LABIODENTAL, BITE, BITTEN), (BILABIAL, CLOSE, 1)):
-        at = _frames([(phone.start + phone.end) / 2 for phone in phones if phone.text in kind], times)
+        middle = np.array([(phone.start + phone.end) / 2 for phone in phones if phone.text in kind])
+        at = np.abs(times[:, None] - middle).argmin(0)
         values[at, control] = values[at, control].clip(least)
     return values
 
@@ -239,7 +234,7 @@ def perform(
     """
     who = who if isinstance(who, Person) else person(int(who))
     controls, n = curves.to("mediapipe").values.clip(0, 1), len(curves.values)
-    drawn = render(who, controls, place(curves.head * (1, 1, -1), size), size=size)
+    drawn = render(who, controls, head=place(curves.head * (1, 1, -1), size), size=size)
     samples = sample_at(n, curves.fps, rate)
     sound = np.zeros((samples, 1 if audio.ndim == 1 else audio.shape[1]), np.float32)
     sound[: len(audio)] = audio[:samples].reshape(-1, sound.shape[1])
