@@ -222,6 +222,16 @@ LINES += [(f"edit talk.mp4 {START} --replace six=seven --sound new.mpg -o new.mp
 LINES += [(f"verify {name}", "cannot be read") for name in ("no.mp4", "text.mp4", "empty.mp4", "folder.mp4")]
 LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
+LINES += [
+    ("train ostnet -o weights", "take editing.regressor"),
+    ("train editing.regressor wall.mp4 -o weights", "No face was found"),
+    ("train editing.regressor silent.mp4 -o weights", "no sound"),
+    ("presenter say '...' -o out.mp4", "has no words"),
+    ("presenter say hello --emotion bored -o out.mp4", "angry, disgust, fear"),
+    ("presenter say hello --size 9 -o out.mp4", "choose 64 to 2048"),
+    ("presenter say hello -o out.avi", "name another file"),
+    ("presenter sheet out.jpg", "name another file"),
+]
 PORTRAITS = [
     ("no.png", "cannot be read as a picture"),
     ("talk.txt", "cannot be read as a picture"),

@@ -215,6 +215,36 @@ def test_a_grid_sentence_is_edited(thlib, mirror, tmp_path):
     assert thlib("verify", out)[0] == 0
 
 
+def test_a_presenter_is_animated_reenacted_and_seen_in_a_sheet(thlib, tmp_path):
+    said, moved, again, curves = (tmp_path / name for name in ("said.mp4", "moved.mp4", "again.mp4", "moved.csv"))
+    code, told, err = thlib("presenter", "say", "hello", "--identity", 7, "--size", 96, "-o", said)
+    assert (code, err) == (0, "")
+    assert "1 words, neutral" in told
+    assert {"said.track.npz", "said.TextGrid", "said.provenance.json"} < {file.name for file in tmp_path.iterdir()}
+    for out in (moved, curves):
+        assert thlib("animate", said, "--emotion", "happy", "-o", out)[0] == 0
+    assert len(curves.read_text().splitlines()) == pytest.approx(60 * clip.Video(said).duration, abs=5)  # AAC pads
+    assert clip.Video(moved).n_frames == pytest.approx(clip.Video(said).n_frames, abs=2)
+    assert thlib("reenact", said, moved, "-o", again)[0] == 0
+    assert clip.Video(again).size == (96, 96)
+    assert thlib("presenter", "sheet", tmp_path / "sheet.png", "--size", 32)[0] == 0
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_training_hands_on_its_options_and_makes_weights_that_load(thlib, tmp_path, monkeypatch):
+    from thlib import footage
+    from thlib.editing import TextEditPipeline
+
+    said = tmp_path / "said.mp4"
+    thlib("presenter", "say", "my own voice says a few words here", "--size", 64, "-o", said)
+    code, told, err = thlib("train", "editing.regressor", said, "--steps", 2, "-o", tmp_path / "mine")
+    assert (code, "2 steps on 1 clips" in told) == (0, True), err
+    assert list(TextEditPipeline.from_pretrained(str(tmp_path / "mine")).nets) == ["regressor"]
+    monkeypatch.setattr(footage, "grid", lambda split: [split])
+    with pytest.raises(AttributeError):  # the corpus is what is taken where no video is given
+        thlib("train", "editing.regressor", "-o", tmp_path / "theirs")
+
+
 def test_the_family_of_errors_ends_with_code_2(thlib, monkeypatch):
     def fail(**_):
         raise ThlibError("what was given,\n what is needed")

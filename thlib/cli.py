@@ -11,17 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
-import av
-import numpy as np
 import typer
 from tqdm import tqdm
 
 from thlib import data as sets
-from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError
+from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError, TrainingError
 
 if TYPE_CHECKING:
     from thlib.clip import Video, Word
-    from thlib.speech import Speech
 
 ROOT = Path(__file__).resolve().parents[1]  # of a clone: the lock, notebooks and tools are not in a wheel
 SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
@@ -35,6 +32,9 @@ app.add_typer(presenter, name="presenter")
 
 Names = Annotated[list[str] | None, typer.Argument(help="default: all")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder of the executed notebooks")]
+Emotion = Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")]
+Intensity = Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")]
+Identity = Annotated[int, typer.Option(help="which presenter")]
 Folder = Annotated[Path, typer.Option(help="folder of the notebooks")]
 
 
@@ -81,9 +81,10 @@ def edit(
     _check_out(out, [file for file in (video, transcript, text, sound) if file])
     shown = {"desc": "reading the words", "bar_format": "{desc:<24}{bar}{elapsed}", "disable": None}  # None: a terminal
     with tqdm(total=4, **shown) as bar, warnings.catch_warnings(record=True) as doubts:
-        from thlib.clip import Video
+        from thlib.clip import Video, read_sound
         from thlib.editing import TextEditPipeline
         from thlib.editing.script import apply
+        from thlib.speech import align_speech
 
         source = Video(video)
         if source.missing:
@@ -91,7 +92,7 @@ def edit(
         words = _words(source, transcript)
         edited = _text(text) if text else apply(words, replace=replace, insert=insert, delete=delete)
         _step(bar, "listening to the sound" if sound else "editing")
-        speech = _speech(sound, sound_text or edited) if sound else None
+        speech = align_speech(read_sound(sound), sound_text or edited) if sound else None
         _step(bar, "editing")
         result = TextEditPipeline.from_pretrained()(source, words, edited, speech=speech, seed=seed, method=method)
         _step(bar, "writing")
@@ -110,12 +111,12 @@ def animate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="curves (.csv: Live Link Face; .txt: EmoFace) or video (.mp4)")
     ],
-    emotion: Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")] = "neutral",
-    intensity: Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")] = 1.0,
+    emotion: Emotion = "neutral",
+    intensity: Intensity = 1.0,
     portrait: Annotated[
         Path | None, typer.Option(help="of an .mp4: the picture that speaks; default: a presenter")
     ] = None,
-    identity: Annotated[int, typer.Option(help="which presenter")] = 0,
+    identity: Identity = 0,
     fps: Annotated[float, typer.Option(help="frames a second; default: 60, of an .mp4 25")] = 0,
     seed: int = 0,
 ) -> None:
@@ -130,16 +131,16 @@ def animate(
     _check_out(out, [file for file in (speech, portrait) if file], kinds)
     if fps and not 1 <= fps <= 240:
         raise MediaError(f"{fps:g} frames a second were asked for: choose 1 to 240, or leave --fps out")
+    from thlib.clip import Video, read_sound
     from thlib.emoface import EmoFacePipeline
 
-    sound, video = _sound(speech), out.suffix.lower() == ".mp4"
+    sound, video = read_sound(speech), out.suffix.lower() == ".mp4"
     rate = Fraction(fps or (25 if video else 60)).limit_denominator(1001)
     rig = EmoFacePipeline.from_pretrained()
     curves = rig(sound, emotion, intensity=intensity, seed=seed, fps=rate)
     if not video:
         curves.save(out)
     else:
-        from thlib.clip import Video
         from thlib.ostnet import OSTNetPipeline
         from thlib.presenter.speak import perform
 
@@ -173,6 +174,29 @@ def reenact(
     for note in source.notes:
         typer.echo(note)
     typer.echo(f"{out}: {source.n_frames} generated frames, with {out.with_suffix('.provenance.json')}")
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="editing.regressor")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the weights; training goes on from there")],
+    videos: Annotated[list[Path] | None, typer.Argument(help="talking people; default: the GRID corpus")] = None,
+    steps: int = 800,
+    init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
+    seed: int = 0,
+) -> None:
+    """Train a model; killed and called again, it goes on where it was. `accelerate launch` serves several processes.
+
+    thlib train editing.regressor -o weights    # then TextEditPipeline.from_pretrained("weights")
+    """
+    if model != "editing.regressor":
+        raise TrainingError(f"there is no model {model!r} to train: take editing.regressor")
+    from thlib import footage
+    from thlib.editing.motion import fit_regressor
+
+    clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
+    fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
+    typer.echo(f"{out}: {model}, {steps} steps on {len(clips)} clips")
 
 
 @app.command()
@@ -242,9 +266,9 @@ def purge(what: str) -> None:
 def say_words(
     text: str,
     out: Annotated[Path, typer.Option("--out", "-o", help="the video (.mp4)")],
-    emotion: Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")] = "neutral",
-    intensity: Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")] = 1.0,
-    identity: Annotated[int, typer.Option(help="which presenter")] = 0,
+    emotion: Emotion = "neutral",
+    intensity: Intensity = 1.0,
+    identity: Identity = 0,
     size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512,
     seed: int = 0,
 ) -> None:
@@ -357,32 +381,15 @@ def _text(path: Path) -> str:
 
 
 def _words(video: "Video", transcript: Path) -> list["Word"]:
-    from thlib import clip, speech
+    from thlib import speech
 
     if transcript.suffix.lower() == ".align":
         return list(speech.read_align(transcript))
     if transcript.suffix.lower() == ".textgrid":
         return list(speech.read_textgrid(transcript)[0])
-    sound = clip.Clip(np.empty((0, *video.size, 3), np.uint8), video.fps, video.audio(), video.audio_rate)
-    return list(speech.align(sound.mono16k(), _text(transcript)))
-
-
-def _speech(sound: Path, text: str) -> "Speech":
-    from thlib import speech
-
-    return speech.align_speech(_sound(sound), text)
-
-
-def _sound(file: Path) -> np.ndarray:
-    """The first sound track of a file, mono at 16 kHz (S,)."""
-    try:
-        with av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
-            resampler = av.AudioResampler("flt", "mono", 16000)
-            frames = (*container.decode(audio=0), None)  # None: what the resampler still holds
-            blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
-    except (OSError, IndexError, av.FFmpegError) as error:
-        raise MediaError(f"{file} cannot be read as sound: give a file with a sound track") from error
-    return np.concatenate(blocks or [np.zeros(0, np.float32)])
+    if video.silent:
+        raise MediaError(f"{video.path} has no sound: give a video with a sound track")
+    return list(speech.align(video.audio(), _text(transcript), rate=video.audio_rate))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from thlib import data
-from thlib.clip import Clip, Video, Word
+from thlib.clip import Video, Word, mono16k
 from thlib.errors import FaceError
 from thlib.landmarks import FaceTrack, Head, track_file
 from thlib.speech import log_mel, read_align
@@ -73,8 +73,8 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     video, track = Video(path), track_file(path)
     if track.visible.mean() < ENOUGH:
         raise FaceError(f"{path} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed.")
-    sound = Clip(np.zeros((video.n_frames, 1, 1, 3), np.uint8), video.fps, video.audio(), video.audio_rate)
-    return Footage.of(Path(path).stem, track, mel=log_mel(sound.mono16k(), video.fps, video.n_frames), words=words)
+    mel = log_mel(mono16k(video.audio(), video.audio_rate), video.fps, video.n_frames)
+    return Footage.of(Path(path).stem, track, mel=mel, words=words)
 
 
 def grid(split: str) -> list[Footage]:

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 from thlib import data
-from thlib.clip import Clip, Video
+from thlib.clip import Video, mono16k
 from thlib.emoface import FPS, REACH, WEIGHTS, EmoFacePipeline, _loudness
 from thlib.landmarks import BLENDSHAPES, track_file
 from thlib.metrics import correlation
@@ -49,8 +49,7 @@ def footage(split: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, st
             found = track_file(video.path)
             if found.visible.mean() < 0.8:
                 continue
-            still = Clip(np.zeros((video.n_frames, 1, 1, 3), np.uint8), video.fps, video.audio(), video.audio_rate)
-            sound = still.mono16k()
+            sound = mono16k(video.audio(), video.audio_rate)
             loud = np.interp(np.arange(video.n_frames) / float(FPS), *_loudness(sound))
             rest = np.median(found.controls[loud <= np.quantile(loud, 0.2)], axis=0)
             yield sound, log_mel(sound, FPS, video.n_frames), (found.controls - rest) * SPOKEN, file

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
+from tqdm import tqdm
 
 from thlib import provenance
 from thlib.clip import MAX_BYTES, Clip, Video, write
@@ -277,6 +278,7 @@ class OSTNetPipeline:
         )
         if badge:
             frames = (provenance.badge(frame[None], "AI-generated")[0] for frame in frames)
+        frames = tqdm(frames, total=_length(driving), desc=Path(out).name, disable=None)  # None: on a terminal alone
         write(out, sound, frames=frames, metadata=provenance.container_tags(record))
         provenance.write_sidecar(out, record)
         return Path(out)
