@@ -67,7 +67,7 @@ def test_two_phones_in_closed_form():
     far = {"AA": at - 0.3 - steady, "S": 0.5 - at - steady}
     pull = {"AA": 1.2 * np.exp(-far["AA"] / 0.05), "S": 3 * np.exp(-far["S"] / 0.05)}
     silences = [np.exp(-(at - (0.2 - 0.06)) / 0.05), np.exp(-(0.6 + 0.06 - at) / 0.05)]
-    expected = pull["AA"] * 0.4 + pull["S"] * 0.08 + sum(silences) * rest
+    expected = pull["AA"] * 0.45 + pull["S"] * 0.08 + sum(silences) * rest
     assert values[42] == pytest.approx(expected / (sum(pull.values()) + sum(silences)), rel=1e-6)
 
 

@@ -31,8 +31,8 @@ from thlib.speech import Speech
 
 # Targets, a letter and hundredths: Jaw open, tongue Out; Rounded (pucker), Funnel, Wide (stretch), Smile; Lower lip
 # down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in).
-_TARGETS = """AA J40 L7; AE J38 L8 T4 S8; AH J25 L4; AO J31 R30 F13; EH J32 L7 T2 S8; ER J17 R18 F10; IH J21 L5 S10 W4;
-    IY J19 L7 T2 S20 W9; UH J17 R34 F10; UW J10 R66 F11; W J8 R72 F8; Y J12 S15 W7; R J12 R28 F11; L J14 L5; HH J18;
+_TARGETS = """AA J45 L7; AE J43 L8 T4 S8; AH J29 L4; AO J36 R30 F13; EH J37 L7 T2 S8; ER J20 R18 F10; IH J25 L5 S10 W4;
+    IY J23 L7 T2 S20 W9; UH J20 R34 F10; UW J12 R66 F11; W J8 R72 F8; Y J12 S15 W7; R J12 R28 F11; L J14 L5; HH J18;
     B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T9 C70 B32; V J1 T9 C65 B32; TH J12 L6 T3 O40; DH J12 L5 T2 O30;
     T J8 L4 T2; D J8 L4 T2; N J9 L4; S J8 L8 T4 S10 W8; Z J8 L8 T4 S8 W7; SH J10 F25 R26; ZH J10 F24 R26;
     CH J10 F25 R24; JH J10 F23 R24; K J15 L4; G J15 L4; NG J14 L4; SIL J0"""
