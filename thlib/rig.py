@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import yaml
 from scipy.signal import savgol_filter
 
 from thlib import data
@@ -21,32 +22,15 @@ from thlib.errors import DataError
 from thlib.landmarks import BLENDSHAPES
 
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
-_REST = """jawForward jawRight jawLeft jawOpen mouthClose mouthFunnel mouthPucker mouthRight mouthLeft mouthSmile*
-mouthFrown* mouthDimple* mouthStretch* mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthPress*
-mouthLowerDown* mouthUpperUp* browDown* browInnerUp browOuterUp* cheekPuff cheekSquint* noseSneer* tongueOut"""
+_NAMES = yaml.safe_load((Path(__file__).parent / "static" / "rigs.yaml").read_text())
 ARKIT = tuple(f"eye{name}{side}" for side in ("Left", "Right") for name in _EYE)  # in the order of Live Link Face
-ARKIT += tuple(name.replace("*", side) for name in _REST.split() for side in ("Left", "Right")[: 1 + name.count("*")])
-# EmoFace's board: a control moves along Y, with > along X, with . along both; ~ stands for two of them, D and U. After
-# = the ARKit controls it is, - against it, * on its side. (EmoFace's Maya list has tongue_tip twice, no tongue_roll.)
-_CENTRE = """eye. eye_parallelLook jaw>=jawRight-jawLeft jaw=jawOpen jaw_fwdBack=-jawForward jaw_openExtreme
-mouth>=mouthLeft-mouthRight mouth mouth_lipShift~ mouth_sticky~ neck_swallow teethD. teethU. teeth_fwdBack~ tongue.
-tongue_inOut=-tongueOut tongue_narrowWide tongue_press tongue_roll. tongue_tip."""
-_SIDE = """brow_down=browDown* brow_lateral=browDown* brow_raiseIn=browInnerUp brow_raiseOut=browOuterUp* ear_up eye.
-eye_blink=eyeBlink*-eyeWide* eye_cheekRaise=cheekSquint* eye_eyelid~ eye_faceScrunch eye_lidPress eye_pupil
-eye_squintInner=eyeSquint* eyelashes_tweakerIn eyelashes_tweakerOut jaw_ChinRaiseD=mouthShrugLower
-jaw_ChinRaiseU=mouthShrugUpper jaw_chinCompress jaw_clench mouth_corner. mouth_cornerDepress=mouthFrown*
-mouth_cornerPull=mouthSmile* mouth_cornerSharpness~ mouth_dimple=mouthDimple* mouth_funnel~=mouthFunnel mouth_lipBite~
-mouth_lipSticky mouth_lipsBlow mouth_lipsPressU mouth_lipsRollD=mouthRollLower mouth_lipsRollU=mouthRollUpper
-mouth_lipsTogether~=mouthClose mouth_lipsTowardsTeeth~ mouth_lowerLipDepress=mouthLowerDown* mouth_press~=mouthPress*
-mouth_purse~=mouthPucker mouth_pushPull~ mouth_sharpCornerPull mouth_stickyInner~ mouth_stickyOuter~
-mouth_stretch=mouthStretch* mouth_stretchLipsClose mouth_suckBlow=cheekPuff mouth_thickness~ mouth_tighten~
-mouth_towards~ mouth_upperLipRaise=mouthUpperUp* neck_mastoidContract neck_stretch nose> nose=noseSneer*
-nose_nasolabialDeepen nose_wrinkleUpper"""
-_OTHER = "lookAtSwitch neckCorrectivesMultiplyer^ neck_digastricUpDown neck_throatExhaleInhale neck_throatUpDown"
+ARKIT += tuple(
+    name.replace("*", side) for name in _NAMES["arkit"].split() for side in ("Left", "Right")[: 1 + name.count("*")]
+)
 _BOARD = {  # name: the ARKit controls that it is
     f"CTRL_{part}{name.rstrip('>.~^')}{end.replace('-', '-translate')}": link
-    for part, side, words in (("C_", "", _CENTRE), ("L_", "Left", _SIDE), ("R_", "Right", _SIDE), ("", "", _OTHER))
-    for name, _, link in (word.replace("*", side).partition("=") for word in words.split())
+    for part, side, words in (("C_", "", "centre"), ("L_", "Left", "side"), ("R_", "Right", "side"), ("", "", "other"))
+    for name, _, link in (word.replace("*", side).partition("=") for word in _NAMES[words].split())
     for end in {">": "-X", ".": "-X -Y", "~": "D-Y U-Y", "^": "D-Y M-Y U-Y"}.get(name[-1], "-Y").split()
 }
 METAHUMAN = tuple(_BOARD)  # right is left + 69

@@ -7,8 +7,8 @@ on one clip each of seven other speakers. `--limit n` takes every n-th case.
 import numpy as np
 import protocol
 import pytest
+import tables
 
-from thlib import metrics
 from thlib.editing.motion import Retrieval
 from thlib.editing.pipeline import TextEditPipeline
 from thlib.landmarks import LIPS
@@ -44,7 +44,7 @@ def self_cases(request, test_clips):
 def show(title: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
     """Print a table and give its values back."""
     values = protocol.collect(rows)
-    print(f"\n{title}\n{metrics.table(values, median=('opening r',))}")
+    print(f"\n{title}\n{tables.table(values, median=('opening r',))}")
     return values
 
 
@@ -85,7 +85,7 @@ def assert_wins(values, ours: str, rivals: list[str], columns: dict[str, bool]) 
     for rival in rivals:
         for column, higher in columns.items():
             a, b = values[ours][column], values[rival][column]
-            assert metrics.better(a, b, higher=higher), f"{ours} does not beat {rival} in {column}"
+            assert tables.better(a, b, higher=higher), f"{ours} does not beat {rival} in {column}"
 
 
 RIVALS = ["jump cut", "cross-fade", "hold", "mute"]

@@ -25,6 +25,7 @@ from functools import cache
 import cv2
 import numpy as np
 import pytest
+import tables
 import torch
 from PIL import Image
 
@@ -313,7 +314,7 @@ def pooled(judged: dict[str, Rows]) -> Rows:
 def show(title: str, rows: Rows, *names: str) -> None:
     """Print those columns whose name begins with one of `names`."""
     rows = {row: {k: v for k, v in of.items() if k.startswith(names)} for row, of in rows.items()}
-    print(f"\n{title}\n{metrics.table({row: of for row, of in rows.items() if of}, digits=3)}")
+    print(f"\n{title}\n{tables.table({row: of for row, of in rows.items() if of}, digits=3)}")
 
 
 def test_landmarks_alone(cases):
@@ -345,13 +346,13 @@ def test_scale(judged):
             f"Scale, first frame {first}", rows, "found", "|e|", "deviation", "|real|", "lips", "identity", "sharpness"
         )
     # closed form: what is left is the tracker's, whose own error on scaled drivers is below 1 %; 2 % would be seen
-    assert metrics.interval(everything["closed_form"]["|e|"])[2] < 0.02
+    assert tables.interval(everything["closed_form"]["|e|"])[2] < 0.02
     # absolute: has to show at least half of the mean |log scale| that was planted (0.25), or size is not measured
-    assert metrics.interval(everything["absolute"]["|e|"])[1] > np.abs(np.log(ALPHAS)).sum() / 8 / 2
+    assert tables.interval(everything["absolute"]["|e|"])[1] > np.abs(np.log(ALPHAS)).sum() / 8 / 2
     for first, rows in judged.items():
-        assert metrics.better(rows["classic"]["|e|"], rows["absolute"]["|e|"], higher=False), first
+        assert tables.better(rows["classic"]["|e|"], rows["absolute"]["|e|"], higher=False), first
     # the price of the driver's own points, at whatever size: his face; classic keeps the portrait's
-    assert metrics.better(everything["classic"]["identity"], everything["absolute"]["identity"], higher=True)
+    assert tables.better(everything["classic"]["identity"], everything["absolute"]["identity"], higher=True)
 
 
 def test_motion(judged):
@@ -362,8 +363,8 @@ def test_motion(judged):
     for name in MOVES:
         slopes = {row: everything[row][f"{name} slope"] for row in ("classic", "copy_source")}
         # copy_source: nothing moves; what the tracker still makes of it is noise
-        assert np.abs(metrics.interval(slopes["copy_source"])).max() < 0.1, name
-        assert metrics.better(slopes["classic"], slopes["copy_source"], higher=True), name
+        assert np.abs(tables.interval(slopes["copy_source"])).max() < 0.1, name
+        assert tables.better(slopes["classic"], slopes["copy_source"], higher=True), name
     # an anchor with an open mouth: relative motion cannot open it further, and a mode without an anchor does not care
     opened = judged["mouth open"]
-    assert metrics.better(opened["classic"]["jawOpen slope"], opened["relative"]["jawOpen slope"], higher=True)
+    assert tables.better(opened["classic"]["jawOpen slope"], opened["relative"]["jawOpen slope"], higher=True)

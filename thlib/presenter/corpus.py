@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import yaml
 from torch.utils.data import Dataset
 
 from thlib import data
@@ -26,45 +27,8 @@ from thlib.presenter.speak import Performance, curves, perform, utter
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
-BALANCED = """
-A young judge chose fresh orange juice. We measure pleasure by the hour, not by the page. Both thieves saw smooth
-weather on the path. Five brave vets gave the fox a warm bath. My boy enjoys noisy toys and oily soil. Who would choose
-blue shoes for the zoo? The king sang along while the bell was ringing. She put a good book under the wooden hook. Our
-cow found a brown mouse near the house. Nine white kites fly high in the bright sky. The early bird heard her first
-words. Go home slowly and close the old stone gate. Take eight grey plates away from the table. Pam bought a bumpy map
-for Bob and Mum. Few people believe every vivid story. His usual vision is a casual decision. Chuck watched the children
-reach the church. Yes, you used yellow yarn yesterday. Father calmly parked the large car in the yard. All four tall
-walls fall before dawn. Hot coffee, chopped onions and a lot of pots. Ben said ten red hens slept in the shed. The fat
-cat sat on a black mat and ran back. Six little pigs lived in this big inn. Some of the young ones come up for lunch.
-Three green trees bend in a deep sea breeze. Thank the author for those thin blue threads. He heard her behind the huge
-house. What a quick wind would we want on Wednesday? Please stop at the spring shop past the bridge. The clown played
-cold drums with great skill. Six extra boxes go in the next taxi. My mother met a farmer from Rome. Put the paper cup by
-the purple pipe. Fluffy leaves fell off the roof of the cave. Let the yellow lemon roll along the hall. Zoe is easily
-amazed by zebras and bees. Good dogs dig deep in the garden. Keep the cake in the kitchen, Karen. Tell Tim to tie two
-tight knots. Run around the rough road before it rains. Never mention money on a Monday morning. Sue sees seven small
-suns set in the south. Shall we wash the fish in the ocean? Jane and George manage a large garage. Anger is no longer
-among the songs of the singers. The poor tour guide sure lost her voice. The deer appear near the pier without fear.
-Their rare bear shares a square chair. Open the window, it is warm above the stove. Beige curtains hide a secret
-treasure. Mothers and brothers breathe the smooth air. She can point at the coin and avoid the noise. How loud can a
-proud owl shout now? A woman could pull a bull, but should she push? Boats float over the cold ocean at noon. Peter
-helps Barbara plump up the pillows. Five wolves leave twelve loaves for the cook. Bring me the long string from the
-swing. Thumbs up, the math of the month is worth it.
-"""
-GRAMMAR = {  # a slot -> what may fill it
-    "sentence": "{name} {did} the {kind} {thing} {where}.|{name} and {name} {did} the {thing} {when}.|"
-    "Please {do} the {thing} {where} {when}.|Could you {do} {number} {kind} {thing}s?|The {kind} {thing} was {where}.|"
-    "{When} we {did} a {thing} and {number} {thing}s.|I {did} {number} {kind} {thing}s {when}.|"
-    "Why was the {thing} so {kind} {when}?|Nobody {did} my {kind} {thing} {where}.|{name} will {do} {number} {thing}s.",
-    "name": "Anna|Bill|Maria|Tom|Grace|Joe|Victor|Emma|Paul|Lucy|Frank|Ruth|Mike|Sophie|Peter|Olivia",
-    "did": "found|moved|painted|bought|lost|watched|opened|carried|fixed|sold|pushed|borrowed|washed|showed me",
-    "do": "find|move|paint|buy|bring|watch|open|carry|fix|sell|push|borrow|wash|show me",
-    "kind": "big|old|purple|warm|heavy|bright|new|round|quiet|yellow|broken|famous|soft|brown|empty|cheap",
-    "thing": "boat|piano|table|window|garden|camera|book|map|picture|lamp|bottle|machine|chair|coat|farm|video",
-    "where": "by the river|at home|in the village|behind the shop|near the bridge|on the ship|at the museum|"
-    "under the roof|in the valley|above the beach|beside the pool|in front of the bank",
-    "when": "this morning|on Monday|before lunch|every summer|last week|after the film|at noon|in May|on Friday",
-    "number": "two|three|four|five|seven|eight|nine|ten|twelve|fifteen",
-}
+_TEXTS = yaml.safe_load((Path(__file__).parents[1] / "static" / "sentences.yaml").read_text())
+BALANCED, GRAMMAR = _TEXTS["balanced"], _TEXTS["grammar"]  # sentences; a slot -> what may fill it
 
 
 def sentence(split: str, rng: np.random.Generator) -> str:
