@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tables
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
@@ -27,7 +28,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from skimage import transform
 
-from thlib import clip, data, landmarks, metrics, mux, warp
+from thlib import clip, data, landmarks, mux, warp
 from thlib.clip import Clip, Video, Word
 from thlib.editing import TextEditPipeline
 from thlib.editing.frames import mouth_mask
@@ -52,7 +53,7 @@ def rows() -> Iterator[dict[str, dict[str, list[float]]]]:
     found: dict[str, dict[str, list[float]]] = {}
     yield found
     columns = ("times as fast", "frames/s", "Mpx/s")
-    print(f"\nSpeed, medians of {ROUNDS}\n{metrics.table(found, digits=2, median=columns)}")
+    print(f"\nSpeed, medians of {ROUNDS}\n{tables.table(found, digits=2, median=columns)}")
 
 
 @pytest.fixture
