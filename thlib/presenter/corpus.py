@@ -108,8 +108,8 @@ def _arrays(done: Performance) -> dict[str, np.ndarray]:
 
 @functools.cache
 def _recipe() -> str:
-    """What clips depend on: the code and the models that draw them."""
+    """What clips depend on: the sentences, the code and the models that draw them."""
     here = Path(__file__).parents[1]
-    files = [*sorted((here / "presenter").glob("*.py")), *sorted((here / "weights").glob("*_model.npz"))]
-    files += [here / f"{name}.py" for name in ("behaviour", "speech", "espeak", "rig")]
+    files = [*sorted((here / "presenter").glob("*.py")), *sorted((here / "weights").glob("*.npz"))]
+    files += [*sorted((here / "static").glob("*.yaml")), *(here / f"{n}.py" for n in ("behaviour", "espeak", "speech"))]
     return hashlib.sha256("".join(map(data.sha256, files)).encode()).hexdigest()
