@@ -6,11 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import doctor
 import numpy as np
 import pytest
 import yaml
 
-from thlib import cli, clip, course, data
+from thlib import cli, clip, data
 from thlib.errors import ThlibError
 
 ALIGN = "0 12500 sil\n12500 25000 bin\n25000 37500 blue\n37500 50000 now\n50000 75000 sil\n"
@@ -177,7 +178,7 @@ def test_verify_prints_the_marks(thlib, talk):
 def test_doctor_names_what_is_missing(thlib, tmp_path, monkeypatch):
     monkeypatch.setenv("THLIB_CACHE", str(tmp_path))
     monkeypatch.delenv("THLIB_MIRROR", raising=False)
-    monkeypatch.setattr(course, "ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
     (tmp_path / "requirements.lock").write_text(
         "numpy==0.1\nunheard-of==2.0\ncolorama==0.1 ; sys_platform == 'win32'\n"
     )

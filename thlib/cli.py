@@ -212,7 +212,7 @@ def verify(file: Path) -> None:
 @app.command()
 def doctor() -> None:
     """Say what is missing on this machine, a sentence each; exit code 1 if anything is."""
-    complaints = list(importlib.import_module("thlib.course").complaints())
+    complaints = list(_tool("doctor").complaints())
     typer.echo("\n".join(complaints or ["Nothing is missing."]))
     raise typer.Exit(1 if complaints else 0)
 

@@ -5,13 +5,10 @@ Metrics are outputs of a MIME type of their own, so the executed notebook carrie
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
 import platform
 import random
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +19,10 @@ import numpy as np
 from IPython import get_ipython
 
 import thlib
-from thlib import data, speech
-from thlib.errors import CourseError, ThlibError
+from thlib import data
+from thlib.errors import CourseError
 
 PROFILES = ("smoke", "laptop", "gpu")
-ROOT = Path(__file__).resolve().parents[1]
 RUN, METRIC = "application/vnd.thlib.run+json", "application/vnd.thlib.metric+json"
 
 
@@ -127,36 +123,6 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
         _show(f"{type(error).__name__}: {error}")
         return
     raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: the behaviour it teaches is gone")
-
-
-def complaints() -> Iterator[str]:
-    """What is missing on this machine, a sentence each; `thlib doctor` prints them."""
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        yield f"Python {sys.version.split()[0]} is not 3.11 to 3.13: make .venv with one of these (make setup)."
-    yield from _packages()
-    if "absent" in data.status("mediapipe-face-landmarker").values():
-        yield "The landmark model is not here (3.7 MB): thlib data fetch mediapipe-face-landmarker."
-    if not os.environ.get("THLIB_MIRROR"):
-        yield "THLIB_MIRROR is not set: notebooks and tests on real footage are not run, or download it."
-    try:
-        speech.say("yes")
-    except (ThlibError, ImportError, OSError) as error:
-        yield f"espeak-ng does not speak ({error}): pip install espeakng-loader, or make setup."
-    free = shutil.disk_usage(next(p for p in (data.cache(), *data.cache().parents) if p.exists())).free / 1e9
-    if free < 2:
-        yield f"{free:.1f} GB are free at the cache {data.cache()}, 2 GB are needed: set THLIB_CACHE to another folder."
-
-
-def _packages() -> Iterator[str]:
-    lock = ROOT / "requirements.lock"
-    lines = lock.read_text().splitlines() if lock.is_file() else []
-    for name, wanted in (line.split("==") for line in lines if ";" not in line):  # ";": for some platforms only
-        try:
-            have = importlib.metadata.version(name).partition("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            have = "absent"
-        if have != wanted:
-            yield f"{name} is {have}, {wanted} is needed: make setup installs it."
 
 
 class _Note(str):

@@ -17,45 +17,20 @@ from scipy.signal import savgol_filter
 from thlib import data
 from thlib.clip import Clip, Video
 from thlib.errors import DataError, FaceError
-from thlib.mesh import Face, FaceAlignment, FaceMesh, Found, ids
+from thlib.mesh import NAMED, Face, FaceAlignment, FaceMesh, Found, ids
 
 TRACKER = 1  # raise it when `track` finds other numbers: it is part of the key of every cached track
 SMOOTH = 7  # frames: halves the jitter of the head
 LONGEST_GAP = 5  # frames without a face that are filled by interpolation
 
-RIGID = ids("10 151 9 8 168 6 197 195 5 4 33 263 133 362 127 356 234 454")  # they move with the skull alone
-LIPS = ids(
-    "61 146 91 181 84 17 314 405 321 375 291 185 40 39 37 0 267 269 270 409 "
-    "78 95 88 178 87 14 317 402 318 324 308 191 80 81 82 13 312 311 310 415"
+RIGID, LIPS, LIPS_OUTER, LIPS_INNER, OVAL, IBUG68 = (
+    ids(NAMED[name]) for name in ("rigid", "lips", "lips_outer", "lips_inner", "oval", "ibug68")
 )
-LIPS_OUTER = ids("61 146 91 181 84 17 314 405 321 375 291 409 270 269 267 0 37 39 40 185")  # closed, like INNER
-LIPS_INNER = ids("78 95 88 178 87 14 317 402 318 324 308 415 310 311 312 13 82 81 80 191")
-OVAL = ids(
-    "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 "
-    "152 148 176 149 150 136 172 58 132 93 234 127 162 21 54 103 67 109"
-)
-EYES = (  # of both eyes (brows, irises) that at the image's left, the person's right, comes first
-    ids("33 7 163 144 145 153 154 155 133 173 157 158 159 160 161 246"),
-    ids("263 249 390 373 374 380 381 382 362 398 384 385 386 387 388 466"),
-)
-BROWS = ids("70 63 105 66 107 55 65 52 53 46"), ids("300 293 334 296 336 285 295 282 283 276")
-IRIS = ids("468 469 470 471 472"), ids("473 474 475 476 477")  # centre, then four points of the rim
-IBUG68 = ids(
-    "127 234 93 58 172 136 149 148 152 377 378 365 397 288 323 454 356 "  # jaw, 0-16
-    "70 63 105 66 107 336 296 334 293 300 "  # brows, 17-26
-    "168 197 5 4 75 97 2 326 305 "  # nose, 27-35
-    "33 160 158 133 153 144 362 385 387 263 373 380 "  # eyes, 36-47
-    "61 39 37 0 267 269 291 405 314 17 84 181 "  # outer lips, 48-59
-    "78 82 13 312 308 317 14 87"  # inner lips, 60-67
-)  # the mesh point nearest to each of the 68 points of Sagonas et al. 2013 (300-W, "ibug68")
+EYES, BROWS, IRIS = (ids(NAMED[name]).reshape(2, -1) for name in ("eyes", "brows", "iris"))  # at the image's left first
 EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order of Soukupová & Čech
-_NAMES = (
-    "_neutral browDown* browInnerUp browOuterUp* cheekPuff cheekSquint* eyeBlink* eyeLookDown* eyeLookIn* eyeLookOut* "
-    "eyeLookUp* eyeSquint* eyeWide* jawForward jawLeft jawOpen jawRight mouthClose mouthDimple* mouthFrown* "
-    "mouthFunnel mouthLeft mouthLowerDown* mouthPress* mouthPucker mouthRight mouthRollLower mouthRollUpper "
-    "mouthShrugLower mouthShrugUpper mouthSmile* mouthStretch* mouthUpperUp* noseSneer*"
+BLENDSHAPES = tuple(
+    name.replace("*", side) for name in NAMED["scores"].split() for side in ("Left", "Right")[: 1 + name.count("*")]
 )
-BLENDSHAPES = tuple(n.replace("*", side) for n in _NAMES.split() for side in ("Left", "Right")[: 1 + n.count("*")])
 COLOURS = {  # Okabe & Ito 2008: distinct for colour-blind eyes
     "oval": (86, 180, 233), "brows": (230, 159, 0), "eyes": (0, 158, 115), "iris": (240, 228, 66),
     "outer": (213, 94, 0), "inner": (204, 121, 167), "rest": (0, 114, 178),

@@ -51,20 +51,16 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
     MediaError for what is no picture; FaceError where there is no face, more than one and no `face`, or one of less
     than `SMALLEST` pixels.
     """
-    pixels, found = _pixels(image), None
+    pixels = _pixels(image)
     if isinstance(image, str | Path) and sidecar(image).is_file():
-        found = FaceTrack.load(sidecar(image)).window(0, 1)
-    if found is None:
-        seen = faces(pixels)
-        if not seen or not 0 <= (face or 0) < len(seen):
-            raise FaceError(f"The picture shows {len(seen)} faces; give one with a face that is seen from the front.")
-        if face is None and len(seen) > 1:
-            raise FaceError(
-                f"The picture shows {len(seen)} faces; crop it to one, or name one: face 0 is the leftmost."
-            )
-        still = Clip(pixels[None], Fraction(25), np.zeros((0, 1), np.float32), 16000)
-        found = track(still, face=face or 0, smooth=0)
-    return pixels, _large(found, "picture", SMALLEST)
+        return pixels, _large(FaceTrack.load(sidecar(image)).window(0, 1), "picture", SMALLEST)
+    seen = len(faces(pixels))
+    if not 0 <= (face or 0) < seen:
+        raise FaceError(f"The picture shows {seen} faces; give one with a face that is seen from the front.")
+    if face is None and seen > 1:
+        raise FaceError(f"The picture shows {seen} faces; crop it to one, or name one: face 0 is the leftmost.")
+    still = Clip(pixels[None], Fraction(25), np.zeros((0, 1), np.float32), 16000)
+    return pixels, _large(track(still, face=face or 0, smooth=0), "picture", SMALLEST)
 
 
 def _large(found: FaceTrack, what: str, least: int) -> FaceTrack:
@@ -101,11 +97,9 @@ def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other.
     """
 
-    def spread(points: np.ndarray) -> np.ndarray:
-        rigid = points[..., RIGID, :].astype(float)
-        return np.sqrt(((rigid - rigid.mean(-2, keepdims=True)) ** 2).sum((-1, -2)))
-
-    return spread(driving) / spread(source)
+    rigid = (points[..., RIGID, :].astype(float) for points in (driving, source))
+    theirs, own = (np.sqrt(((p - p.mean(-2, keepdims=True)) ** 2).sum((-1, -2))) for p in rigid)
+    return theirs / own
 
 
 def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") -> np.ndarray:
@@ -289,13 +283,12 @@ def _reenacted(
 ) -> tuple[Iterator[np.ndarray], Clip]:
     """The new frames, and the driver's sound under one picture of the portrait's size."""
     image, source = portrait(source_image, face=face)
-    found = track(driving) if isinstance(driving, Clip) else track_file(driving.path)
-    target = retarget(source, _large(found, "video", SMALLEST // 2), mode=mode)
-    audio = driving.audio
     if isinstance(driving, Clip):
-        pictures = driving.frames
+        found, pictures, audio = track(driving), driving.frames, driving.audio
     else:
-        pictures, audio = map(driving.picture.to_rgb, driving.decode(0, driving.n_frames)), audio()
+        found, pictures = track_file(driving.path), map(driving.picture.to_rgb, driving.decode(0, driving.n_frames))
+        audio = driving.audio()
+    target = retarget(source, _large(found, "video", SMALLEST // 2), mode=mode)
     frames = render(image, source.points[0], target=target, driving=pictures, points=found.points)
     return frames, Clip(image[None], driving.fps, audio, driving.audio_rate)
 

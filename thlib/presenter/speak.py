@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from thlib import clip, provenance, speech
 from thlib.behaviour import add_blinks, add_gaze, expression, head_motion
@@ -29,17 +30,7 @@ from thlib.presenter.render import Person, person, place, render
 from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
-# Targets, a letter and hundredths: Jaw open, tongue Out; Rounded (pucker), Funnel, Wide (stretch), Smile; Lower lip
-# down, upper lip up (Top); mouth Closed, Pressed, lower lip Bitten (rolled in).
-_TARGETS = """AA J45 L7; AE J43 L8 T4 S8; AH J29 L4; AO J36 R30 F13; EH J37 L7 T2 S8; ER J20 R18 F10; IH J25 L5 S10 W4;
-    IY J23 L7 T2 S20 W9; UH J20 R34 F10; UW J12 R66 F11; W J8 R72 F8; Y J12 S15 W7; R J12 R28 F11; L J14 L5; HH J18;
-    B J8 C100; P J7 C100 P12; M J8 C100 P6; F J1 T9 C70 B32; V J1 T9 C65 B32; TH J12 L6 T3 O40; DH J12 L5 T2 O30;
-    T J8 L4 T2; D J8 L4 T2; N J9 L4; S J8 L8 T4 S10 W8; Z J8 L8 T4 S8 W7; SH J10 F25 R26; ZH J10 F24 R26;
-    CH J10 F25 R24; JH J10 F23 R24; K J15 L4; G J15 L4; NG J14 L4; SIL J0"""
-# Strengths of the pull on four groups of controls: jaw, rounding, height of the lips, closure; then its reach in s.
-_PULLS = """AA AE EH AO IY 1.2 1 1.2 1 .05; AH IH Y .8 .7 .8 1 .05; UH ER R 1 1.5 1 1 .06; UW 1 3 1 1 .08;
-    W 1.5 4 1 1 .08; B P M 1.5 .4 3 60 .05; F V 5 .8 6 60 .05; S Z 3 .5 1.5 1 .05; SH ZH CH JH 3 2.5 1 1 .07;
-    TH DH 1.5 .3 1.3 1 .05; T D N L 1 .2 .7 1 .04; K G NG .5 .1 .4 1 .04; HH .15 .1 .15 1 .05; SIL 1 1 1 1 .05"""
+_VISEMES = yaml.safe_load((Path(__file__).parents[1] / "static" / "visemes.yaml").read_text())
 _GROUPS = (
     {"J": "jawOpen", "O": "tongueOut"},
     {"R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*"},
@@ -50,10 +41,7 @@ _TWO = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO",
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
 BITTEN = 0.3  # mouthRollLower at which the lower lip is at the teeth
 ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
-MANNER = {  # of an emotion (its first letters): pace and pitch of the voice, size of the mouth's movements
-    "ang": (1.06, 4, 1.12), "dis": (0.96, -4, 0.95), "fea": (1.08, 6, 1), "hap": (1.04, 6, 1.08),
-    "neu": (1, 0, 1), "sad": (0.92, -6, 0.85), "sur": (1.02, 8, 1.1),
-}  # fmt: skip
+MANNER = _VISEMES["manner"]  # of an emotion
 LONG = "bob", "long", "wavy", "bun"  # hair
 HIGH = {"en-us+anika": -22, "en-us+Annie": 38}  # voices that repeat to the byte and align, with their pitch
 LOW = dict.fromkeys(("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m5"), 0)
@@ -72,10 +60,8 @@ MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """A presenter who says something: clip with sound, exact track, speech (no words where unknown), ARKit curves.
-
-    `clip, track = performance` works too. emotion, intensity, style, seed: what `curves` was given.
-    """
+    """A presenter who says something: clip with sound, exact track, speech (no words where unknown), ARKit curves, and
+    what these were made of."""
 
     clip: Clip
     track: FaceTrack
@@ -88,9 +74,6 @@ class Performance:
     seed: int = 0
     words = property(lambda self: self.speech.words, doc="The words with their times in the clip.")
     phones = property(lambda self: self.speech.phones, doc="The phones with their times in the clip.")
-
-    def __iter__(self) -> Iterator[Clip | FaceTrack]:
-        return iter((self.clip, self.track))
 
     def save(self, path: str | Path) -> Path:
         """Write the video and beside it `.track.npz`, `.TextGrid` and `.vtt` (where there are words), and provenance
@@ -195,11 +178,11 @@ def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
 def _phones() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of each phone: targets (52,); strengths in the four groups and reach (5,)."""
     controls, targets = dict(pair for group in _GROUPS for pair in group.items()), {}
-    for name, *amounts in (entry.split() for entry in _TARGETS.split(";")):
+    for name, *amounts in (entry.split() for entry in _VISEMES["targets"].split(";")):
         targets[name] = np.zeros(len(ARKIT))
         for amount in amounts:
             targets[name][_columns(controls[amount[0]])] = int(amount[1:]) / 100
-    rows = (entry.split() for entry in _PULLS.split(";"))
+    rows = (entry.split() for entry in _VISEMES["pulls"].split(";"))
     return {name: (targets[name], np.array(row[-5:], float)) for row in rows for name in row[:-5]}
 
 
