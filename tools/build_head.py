@@ -208,7 +208,7 @@ def tube(rows: list, columns: int) -> np.ndarray:
 def neck(mesh: Mesh) -> None:
     """Add the neck: its upper end turns with the head."""
     rows = [(0.95, 0.48, 0.45, 0.83), (1.05, 0.49, 0.47, 0.83), (1.28, 0.48, 0.47, 0.85)]
-    rows += [(1.45, 0.485, 0.48, 0.87), (1.6, 0.51, 0.5, 0.89), (1.78, 0.6, 0.53, 0.9), (2.05, 0.8, 0.56, 0.9)]
+    rows += [(1.42, 0.5, 0.48, 0.87), (1.54, 0.54, 0.51, 0.89), (1.66, 0.64, 0.55, 0.9), (1.85, 0.8, 0.57, 0.9)]
     points, numbers = tube(rows, 36), []
     for row in points:
         follow = smooth(row[:, 1], 1.7, 0.8)

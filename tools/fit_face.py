@@ -59,10 +59,11 @@ AUTHORED = [
     "eyeBlinkRight",
 ]
 GAIN = {  # what the networks see of a drawn movement falls short of it
-    "mouthSmile": 1.35, "mouthFunnel": 1.4, "mouthStretch": 1.3, "mouthPucker": 1.15, "jawOpen": 1.05,
+    "mouthSmile": 1.4, "mouthFunnel": 1.4, "mouthStretch": 1.3, "mouthPucker": 1.3, "jawOpen": 1.05,
     "browInnerUp": 1.25,
 }  # fmt: skip
 KEPT = ("mouthFunnel",)  # as the regression has it: corrected, no network would see it for what it is
+ALL = np.arange(468)  # the points that aren't irises
 MODES, RIDGE, COMPONENTS, PRIOR = 12, 5.0, 40, 0.6
 
 
@@ -98,26 +99,36 @@ def people() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: tracked(files) for name, files in names.items()}
 
 
+def moments(points: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """A person's scores by scores and scores by motion (52, 52 + 478 * 3), mirrored too; 500 frames' worth at most."""
+    motion, score, out = points - points.mean(0), scores - scores.mean(0), 0.0
+    for y, x in ((motion, score), (mirrored(motion), score[:, SWAP])):
+        out = out + min(1, 500 / len(x)) * x.T @ np.concatenate([x, y.reshape(len(y), -1)], axis=1)
+    return out
+
+
+def solved(sums: np.ndarray) -> np.ndarray:
+    """Displacements (52, 478, 3) by ridge regression, from everybody's moments summed."""
+    return np.linalg.solve(sums[:, :52] + RIDGE * np.eye(52), sums[:, 52:]).reshape(52, 478, 3)
+
+
 def regression(known: dict) -> np.ndarray:
-    """Displacements (52, 478, 3) by ridge regression of motion on scores, symmetric; nobody weighs over 500 frames."""
-    left, right = RIDGE * np.eye(52), np.zeros((52, 478 * 3))
-    for points, scores in known.values():
-        motion, score = points - points.mean(0), scores - scores.mean(0)
-        weight = min(1, 500 / len(score))
-        for y, x in ((motion, score), (mirrored(motion), score[:, SWAP])):
-            left += weight * x.T @ x
-            right += weight * x.T @ y.reshape(len(y), -1)
-    return np.linalg.solve(left, right).reshape(52, 478, 3)
+    """Displacements (52, 478, 3) of several people's motion by their scores, symmetric."""
+    return solved(sum(moments(*one) for one in known.values()))
 
 
-def explained(known: dict, displacements: np.ndarray, where: np.ndarray) -> float:
-    """Share of people's motion in the picture plane, at the points `where`, that the scores explain."""
-    left = total = 0.0
-    for points, scores in known.values():
-        motion = points - points.mean(0)
-        rest = motion - np.tensordot(scores - scores.mean(0), displacements, 1)
-        left, total = left + np.square(rest[:, where, :2]).mean(), total + np.square(motion[:, where, :2]).mean()
-    return 1 - left / total
+def left_out(known: dict) -> dict[str, tuple[float, float]]:
+    """How much of each person's motion, everywhere and at the lips, a model of the others explains."""
+    sums = {name: moments(*one) for name, one in known.items() if len(one[0]) > 1}
+    models = {name: solved(sum(sums.values()) - own) for name, own in sums.items()}
+    return {n: tuple(explained(*known[n], model, where) for where in (ALL, LIPS)) for n, model in models.items()}
+
+
+def explained(points: np.ndarray, scores: np.ndarray, model: np.ndarray, where: np.ndarray) -> float:
+    """Share of a person's motion in the picture plane, at the points `where`, that the scores explain."""
+    motion = (points - points.mean(0))[:, where, :2]
+    rest = motion - np.tensordot(scores - scores.mean(0), model[:, where, :2], 1)
+    return 1 - np.square(rest).sum() / np.square(motion).sum()
 
 
 def smooth(value: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -248,6 +259,15 @@ def rest_shapes(known: dict, displacements: np.ndarray) -> np.ndarray:
     return np.concatenate([Head.fit(shape[None]).fix(shape[None]) for shape in rest])
 
 
+def expressionless(shapes: np.ndarray, displacements: np.ndarray) -> np.ndarray:
+    """Differences of faces at rest (people, 478, 3) less what is like a smile, a frown, raised brows, wide eyes."""
+    looks = ("mouthSmile", "mouthFrown", "browDown", "browInnerUp", "browOuterUp", "eyeWide", "eyeSquint", "jawOpen")
+    moves = displacements[[k for k, name in enumerate(BLENDSHAPES) if name.startswith(looks)]].reshape(-1, 478 * 3)
+    flat = shapes.reshape(len(shapes), -1)
+    amounts = np.linalg.solve(moves @ moves.T + 0.02 * np.eye(len(moves)), moves @ flat.T)
+    return (flat - amounts.T @ moves).reshape(shapes.shape)
+
+
 def triangles(layout: np.ndarray) -> np.ndarray:
     """Triangles (F, 3) of the mesh, symmetric, counter-clockwise seen from the front (y down); eyes and mouth are open.
 
@@ -305,13 +325,9 @@ def sealed(neutral: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def judge(known: dict) -> None:
     """Print the share of motion explained of each person by a model of the others."""
-    everywhere, shares = np.arange(468), []
-    clips = {name: one for name, one in known.items() if len(one[0]) > 1}
-    for name in clips:
-        model = regression({n: one for n, one in clips.items() if n != name})
-        shares.append([explained({name: clips[name]}, model, where) for where in (everywhere, LIPS)])
-        print(f"{name:30s} {shares[-1][0]:6.1%} {shares[-1][1]:6.1%}")
-    print(f"{'mean of people':30s} {np.mean(shares, 0)[0]:6.1%} {np.mean(shares, 0)[1]:6.1%}")
+    shares = left_out(known)
+    for name, (whole, mouth) in (shares | {"mean of people": np.mean(list(shares.values()), axis=0)}).items():
+        print(f"{name:30s} {whole:6.1%} {mouth:6.1%}")
 
 
 def main() -> None:
@@ -326,7 +342,7 @@ def main() -> None:
     neutral = (neutral + mirrored(neutral)) / 2
     lips = lip_weights(neutral)
     neutral = sealed(neutral, lips)
-    both = np.concatenate([rest, mirrored(rest)]) - neutral
+    both = expressionless(np.concatenate([rest, mirrored(rest)]) - neutral, regression(known))
     _, size, modes = np.linalg.svd(both.reshape(len(both), -1), full_matrices=False)
     modes, deviations = modes[:MODES].reshape(-1, 478, 3), size[:MODES] / np.sqrt(len(both) - 1)
     faces = neutral + np.concatenate([np.zeros((1, 478, 3)), 1.2 * deviations[:3, None, None] * modes[:3]])

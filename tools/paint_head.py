@@ -73,7 +73,7 @@ def face(xy: np.ndarray) -> dict[str, np.ndarray]:
     holes = [xy[n].mean(0) + 0.75 * (xy[n] - xy[n].mean(0)) for n in NOSTRIL]
     cheeks = [(xy[a] + xy[b]) / 2 for a, b in ((205, 117), (425, 346))]
     seam = [xy[LIPS_INNER[:11]], xy[LIPS_INNER[10:]], xy[LIPS_INNER[[19, 0]]]]
-    grain = np.clip(0.62 + 0.3 * noise(rng, (PATCH, PATCH), (0.9, 1.6)), 0, 1)
+    grain = np.clip(0.7 + 0.18 * noise(rng, (PATCH, PATCH), (0.9, 1.6)), 0, 1)
     spots = [
         blot(xy[5] + rng.normal(size=2) * [62, 22] + [0, 10], (r, r)) for r in rng.uniform(0.9, 1.5, 45)
     ]  # fmt: skip

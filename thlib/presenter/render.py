@@ -85,15 +85,16 @@ def person(seed: int) -> Person:
     pick = lambda colours, spread: linear(rng.choice(colours)) * rng.uniform(1 - spread, 1 + spread)  # noqa: E731
     tone, pale = int(rng.integers(1, 11)), np.array([1.0, 0.91, 0.86])
     skin = (0.72 * linear(MONK[tone - 1]) + [0.035, 0.024, 0.02]) * rng.uniform(0.93, 1.0) * pale ** (1.2 - 0.1 * tone)
-    style = str(rng.choice(_mesh()["styles"]))
+    style, n = str(rng.choice(_mesh()["styles"])), len(model().deviations)
     angle, height = rng.uniform(-1.0, 1.0), rng.uniform(0.15, 0.8)
     light = np.array([np.sin(angle), -height, -np.cos(angle)])
-    wall, beard = 0.5 * pick(CLOTHES, 0) + rng.uniform(0.05, 0.4), rng.choice([0, 0, 0, rng.uniform(0.2, 0.8)])
+    wall, beard = 0.5 * pick(CLOTHES, 0) + rng.uniform(0.05, 0.4), rng.choice([0, 0, 0, rng.uniform(0.15, 0.5)])
     return Person(
-        identity=tuple(rng.normal(size=len(model().deviations)).clip(-2, 2)), tone=tone, skin=tuple(skin), hair=style,
+        identity=tuple(rng.uniform(1.1, 1.7, n) * rng.choice([-1, 1], n)),  # the middle is where real people are
+        tone=tone, skin=tuple(skin), hair=style,
         hair_colour=tuple(pick(HAIRS if tone < 5 else [*HAIRS[:3], *HAIRS[:2]], 0.2)),
         iris=tuple(pick(IRISES if tone < 6 else IRISES[:2], 0.2)),
-        lips=tuple([1.0, 0.5, 0.5] * rng.uniform(0.85, 1.05, 3) + rng.uniform(0, 0.1)),
+        lips=tuple([0.85, 0.42, 0.42] * rng.uniform(0.85, 1.1, 3)),
         brow=(int(rng.integers(3)), rng.uniform(0.65, 1.0)),
         beard=float(beard * (style not in ("bob", "long", "wavy", "bun"))),
         freckles=float(rng.choice([0, 0, rng.uniform(0.3, 0.9)]) * (tone < 5)),
