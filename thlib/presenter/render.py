@@ -110,15 +110,14 @@ def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, sh
 
     height: of the face, over the frame's; shift (T, 2): of the neck, in eye-corner units. The frontal face is centred.
     """
-    turn = np.asarray(angles, float)[:, [2, 1, 0]] * [1, 1, -1]
-    rotation = Rotation.from_euler("ZXY", turn, degrees=True).as_matrix()
+    rotation = Rotation.from_euler("YXZ", np.asarray(angles, float) * [-1, 1, 1], degrees=True).as_matrix()
     scale = np.full(len(rotation), height * size[0] / FACE_HEIGHT)
     centre = np.array([size[1] / 2, size[0] * 0.49, 0]) - scale[0] * np.array([0, 0.37, 0])
     moved = np.pad(np.zeros((len(rotation), 2)) if shift is None else shift, ((0, 0), (0, 1)))
     return Head(rotation, scale, centre + scale[:, None] * (PIVOT + moved - rotation @ PIVOT))
 
 
-def render(who: Person, controls: np.ndarray, head: Head | None = None, *, size: tuple = (256, 256)) -> Rendered:
+def render(who: Person, controls: np.ndarray, *, head: Head | None = None, size: tuple = (256, 256)) -> Rendered:
     """Draw `who` with controls (T, 52) and the head's place in each frame (default: centred, frontal), size (H, W).
 
     FaceError where the head has another number of frames. `FaceTrack(r.points, r.visible.any(1), size, fps, controls,
