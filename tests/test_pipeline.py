@@ -206,7 +206,7 @@ def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_pat
     edit = editor(Video(file), list(first.words), "our shop opens at seven on Monday", speech=other.speech)
     once = edit.save(tmp_path / "b.mp4")
     words, track = read_textgrid(once.with_suffix(".TextGrid"))[0], track_file(once)
-    assert [word.text for word in words] == "our shop opens at seven on Monday".split()
+    assert " ".join(word.text for word in words) == "our shop opens at seven on Monday"
     assert len(track.points) == Video(once).n_frames == len(edit.clip.frames)
     start, end = (round(t * 25) for t in edit.spans[0])
     assert np.array_equal(track.points[start:end], edit.points[0])

@@ -30,7 +30,7 @@ def differences(count: int, seed: int) -> np.ndarray:
     net, rng, out = FaceMesh(), np.random.default_rng(seed), []
     for k in range(count):
         angles = rng.uniform(-1, 1, (1, 3)) * [12, 6, 5]
-        drawn = render.render(render.person(seed + k), np.zeros((1, 52)), render.place(angles, (256, 256)))
+        drawn = render.render(render.person(seed + k), np.zeros((1, 52)), head=render.place(angles, (256, 256)))
         faces = net.faces(drawn.frames[0])
         if not faces:
             continue

@@ -64,7 +64,7 @@ def model() -> FaceModel:
 
 
 def shape(identity: np.ndarray) -> np.ndarray:
-    """The face at rest float32 (478, 3) of an identity (I,), in standard deviations: lips closed, posed like neutral."""
+    """The face at rest float32 (478, 3) of an identity (I,), in standard deviations: lips closed, posed as neutral."""
     m = model()
     points = head_fixed((m.neutral + np.tensordot(identity * m.deviations, m.modes, 1))[None])
     _close_lips(points, np.ones(1, np.float32))
@@ -72,7 +72,7 @@ def shape(identity: np.ndarray) -> np.ndarray:
 
 
 def displacement(controls: np.ndarray, *, shape: np.ndarray | None = None) -> np.ndarray:
-    """How controls (T, 52) in [0, 1] move the face `shape` (478, 3; the neutral): float32 (T, 478, 3), eye-corner units.
+    """How controls (T, 52) in [0, 1] move the face `shape` (478, 3; the neutral): float32 (T, 478, 3), in eye corners.
 
     FaceError where the controls aren't (T, 52).
     """
