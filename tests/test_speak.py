@@ -236,7 +236,7 @@ def hello():
 
 
 def test_a_performance_is_a_clip_and_its_exact_track(hello):
-    video, track = hello
+    video, track = hello.clip, hello.track
     assert isinstance(track, FaceTrack)
     assert video.frames.shape == (len(track.points), 96, 128, 3)
     assert len(video.audio) == round(video.duration * RATE)
