@@ -170,7 +170,7 @@ def shell(mesh: Mesh, ring: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.
     points, rows = np.stack([skull(base, t) for t in RINGS]), [ring]
     points[0] = base
     for k, t in enumerate(RINGS[1:], 1):
-        edge = (uv[ring] + out * 0.012 * min(k, 3)).clip(0.005, 0.495)
+        edge = (uv[ring] + out * 0.012 * min(k, 3)).clip(0.005, [0.495, 0.995])
         fade = 1 - 0.75 * smooth(np.array(t), 0, 0.7)
         under = 1 - 0.45 * smooth(points[k][:, 1], 0.7, 1.15) * smooth(np.array(t), 0.0, 0.2)
         scalp = hair_mask(points[k], np.full(len(ring), t))
@@ -210,6 +210,7 @@ def neck(mesh: Mesh) -> None:
     rows = [(0.95, 0.48, 0.45, 0.83), (1.05, 0.49, 0.47, 0.83), (1.28, 0.48, 0.47, 0.85)]
     rows += [(1.42, 0.5, 0.48, 0.87), (1.54, 0.54, 0.51, 0.89), (1.66, 0.64, 0.55, 0.9), (1.85, 0.8, 0.57, 0.9)]
     points, numbers = tube(rows, 36), []
+    points[0, :, 1] -= 0.5 * smooth(points[0, :, 2], 0.6, 1.2)  # under the back of the skull
     for row in points:
         follow = smooth(row[:, 1], 1.7, 0.8)
         tint = 1 - 0.4 * smooth(row[:, 1], 1.65, 1.1)

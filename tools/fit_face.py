@@ -59,7 +59,7 @@ AUTHORED = [
     "eyeBlinkRight",
 ]
 GAIN = {  # what the networks see of a drawn movement falls short of it
-    "mouthSmile": 1.4, "mouthFunnel": 1.4, "mouthStretch": 1.3, "mouthPucker": 1.3, "jawOpen": 1.05,
+    "mouthSmile": 1.75, "mouthFunnel": 1.4, "mouthStretch": 1.3, "mouthPucker": 1.3, "jawOpen": 1.05,
     "browInnerUp": 1.25,
 }  # fmt: skip
 KEPT = ("mouthFunnel",)  # as the regression has it: corrected, no network would see it for what it is

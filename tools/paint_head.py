@@ -99,7 +99,7 @@ def rest() -> dict[str, np.ndarray]:
     out = {"straight": 0.5 + 0.1 * (fine + 0.6 * broad), "curly": 0.5 + 0.1 * noise(rng, size, (4, 4))}
     for k, depth in enumerate((0.05, 0.4, 0.95)):
         line = np.stack([u, 44 + (14 + 70 * depth) * np.exp(-0.5 * ((u - PATCH / 2) / (30 + 14 * depth)) ** 2)], 1)
-        out[f"bare{k}"] = drawn([np.concatenate([line, [[PATCH, 0], [0, 0]]])], 0, 1.5, size=size)
+        out[f"bare{k}"] = drawn([np.concatenate([line, [[PATCH, 0], [0, 0]]])], 0, 1.0, size=size)
         out[f"hem{k}"] = drawn([line], 6, 1.0, size=size)
     return out
 

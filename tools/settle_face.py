@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from fit_face import OUT, mirrored, smooth
 
-from thlib.landmarks import BROWS, EYES, LIPS, Head
+from thlib.landmarks import BROWS, EYES, LIPS, Head, head_fixed
 from thlib.mesh import FaceMesh, ids
 from thlib.presenter import face, render
 
@@ -59,7 +59,8 @@ def main() -> None:
         arrays = dict(file)
     move = differences(100, options.seed)
     move -= move[FEATURES].mean(0)
-    arrays["neutral"] = (face.model().neutral + 0.8 * free(face.model().neutral) * move).astype(np.float16)
+    settled = face.model().neutral + 0.8 * free(face.model().neutral) * move
+    arrays["neutral"] = head_fixed(settled[None])[0].astype(np.float16)
     np.savez_compressed(OUT, **arrays)
     subprocess.run([sys.executable, str(Path(__file__).with_name("build_head.py"))], check=True)
     if options.rounds > 1:
