@@ -104,7 +104,14 @@ def dense_flow(
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
     spline = ThinPlateSpline(torch.as_tensor(source, dtype=torch.float64), smoothing=smoothing)
     target = torch.as_tensor(values, dtype=torch.float64)
-    flow = torch.cat([spline.apply(target, part) for part in grid.split(2048)])  # parts that stay in the cache
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # the parts are small: on a busy machine two threads wait for each other, fifty times as long
+    try:
+        flow = torch.cat([spline.apply(target, part) for part in grid.split(2048)])  # parts that stay in the cache
+    finally:
+        torch.set_num_threads(threads)
     flow = flow.numpy().reshape(len(ys), len(xs), -1)
     if step > 1:
         flow = cv2.resize(flow, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
@@ -174,10 +181,12 @@ def control_points(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points[:, FACE, :2], ring[..., :2]], axis=1)
 
 
-def face_flows(target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float) -> list[np.ndarray]:
+def face_flows(
+    target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float, stiffness: float = STIFFNESS
+) -> list[np.ndarray]:
     """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
     values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
-    flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=STIFFNESS * scale**2)
+    flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=stiffness * scale**2)
     return [flow[..., 2 * k : 2 * k + 2] for k in range(len(sources))]
 
 

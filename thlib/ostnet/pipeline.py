@@ -4,9 +4,8 @@
     video = reenact(portrait, driving_clip)                 # a Clip of the portrait's size, the driver's rate and sound
     reenact.save("out.mp4", portrait, Video("talk.mp4"))    # the same for any length, frame by frame
 
-The driving face is seldom as large as the portrait's. `retarget` has the field's remedies side by side, from none
-("absolute") to the closed form of online scale transformation (Hong & Xu 2024, "OSTNet": distances of keypoints from
-their centroid carry the size of a face) and to "classic", which carries over expression and turn of the head alone.
+The driving face is seldom as large as the portrait's: `retarget` has the field's remedies side by side, among them the
+closed form of online scale transformation (Hong & Xu 2024, "OSTNet": learning online scale transformation).
 """
 
 # T frames  L landmarks (478)  P control points  H height  W width
@@ -24,11 +23,11 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from thlib import provenance
+from thlib import landmarks, provenance
 from thlib.clip import MAX_BYTES, Clip, Video, write
 from thlib.data import sha256
 from thlib.errors import DataError, FaceError, MediaError
-from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, faces, sidecar, track, track_file
+from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, mouth_opening, sidecar, track
 from thlib.presenter.face import displacement
 from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
 
@@ -38,7 +37,8 @@ SMALLEST = 48  # pixels of a portrait's face, twice those of a driver's: below, 
 REACH = 1.2  # in face scales: how far beyond the face's ring the portrait may move
 TURN = 35.0  # degrees: no picture can be turned farther; larger turns approach this
 FEATHER = 0.015  # in face scales: width of the seam around the inner mouth
-OPEN = 0.05  # in face scales: the opening from which on the inner mouth is all the driver's
+STIFFNESS = 0.0025  # of the spline: at warp.STIFFNESS hardly a blink arrives
+OPEN = 0.05  # in eye-corner units: the opening from which on the inner mouth is all the driver's
 Picture = str | Path | np.ndarray
 
 
@@ -54,7 +54,7 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
     pixels = _pixels(image)
     if isinstance(image, str | Path) and sidecar(image).is_file():
         return pixels, _large(FaceTrack.load(sidecar(image)).window(0, 1), "picture", SMALLEST)
-    seen = len(faces(pixels))
+    seen = len(landmarks.faces(pixels))
     if not 0 <= (face or 0) < seen:
         raise FaceError(f"The picture shows {seen} faces; give one with a face that is seen from the front.")
     if face is None and seen > 1:
@@ -123,13 +123,16 @@ def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") ->
         moved = _carried(source, driving)
     else:
         anchor = theirs[_most_like(own, theirs) if mode == "best_frame" else 0]
-        moved = own + np.sqrt(_hull(own) / _hull(anchor)) * (theirs - anchor)
+        ours, his = (ConvexHull(points[:, :2]).volume for points in (own, anchor))
+        moved = own + np.sqrt(ours / his) * (theirs - anchor)
     return moved.astype(np.float32)
 
 
 def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
     """Expression (what moves a head-fixed face off its own neutral), turns and moves of `driving` on `source`."""
-    (ours, here), (theirs, there) = _apart(source), _apart(driving)
+    if source.controls is None or driving.controls is None:
+        raise FaceError("Reenactment needs 478 points and their controls; track with detector='mesh'.")
+    (ours, here), (theirs, there) = ((h := Head.fit(t.points), h.fix(t.points)) for t in (source, driving))
     expression = there - (there - displacement(driving.controls)).mean(0)
     fixed = here - displacement(source.controls) + expression
     turn = Rotation.from_matrix(theirs.rotation) * Rotation.from_matrix(theirs.rotation).mean().inv()
@@ -138,18 +141,6 @@ def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
     turn = Rotation.from_rotvec(turn.as_rotvec() * shorter[:, None]) * Rotation.from_matrix(ours.rotation[0])
     shift = ours.shift + (theirs.shift - theirs.shift.mean(0)) * (ours.scale[0] / theirs.scale.mean())
     return Head(turn.as_matrix(), np.repeat(ours.scale, len(shift)), shift).unfix(fixed)
-
-
-def _apart(found: FaceTrack) -> tuple[Head, np.ndarray]:
-    """Where the head is, and the head-fixed points (T, 478, 3)."""
-    if found.scheme != "mesh478" or found.controls is None:
-        raise FaceError("Reenactment needs 478 points and their controls; track with detector='mesh'.")
-    head = Head.fit(found.points)
-    return head, head.fix(found.points)
-
-
-def _hull(points: np.ndarray) -> float:
-    return ConvexHull(points[:, :2]).volume
 
 
 def _most_like(own: np.ndarray, theirs: np.ndarray) -> int:
@@ -181,21 +172,15 @@ def render(
     controls = np.concatenate([controls, np.broadcast_to(edge, (len(controls), *edge.shape))], axis=1)
     fade = fade_out(box, 0.3 * scale)
     box, fade = clipped(box, image.shape[:2]), fade[cut_of(clipped(box, image.shape[:2]), box)]
-    frames = iter(driving)
+    opened = ((mouth_opening(target) - mouth_opening(source[None])) / OPEN).clip(0, 1)
+    frames, cut = iter(driving), cut_of(box, (0, 0))
     for k, wanted in enumerate(controls[1:]):
-        out = image.copy()
-        out[cut_of(box, (0, 0))] = sample(
-            image, face_flows(wanted, controls[:1], box=box, scale=scale)[0] * fade, box=box
-        )
-        frame = next(frames, None)
+        out, frame = image.copy(), next(frames, None)
+        (flow,) = face_flows(wanted, controls[:1], box=box, scale=scale, stiffness=STIFFNESS)
+        out[cut] = sample(image, flow * fade, box=box)
         if frame is not None:
-            open_by = (_gap(target[k]) - _gap(source)) / (OPEN * scale)
-            _mouth(out, target[k], frame, points[k], float(np.clip(open_by, 0, 1)), FEATHER * scale)
+            _mouth(out, target[k], frame, points[k], float(opened[k]), FEATHER * scale)
         yield out
-
-
-def _gap(points: np.ndarray) -> float:
-    return float(np.linalg.norm(points[13] - points[14]))
 
 
 def _mouth(
@@ -286,7 +271,10 @@ def _reenacted(
     if isinstance(driving, Clip):
         found, pictures, audio = track(driving), driving.frames, driving.audio
     else:
-        found, pictures = track_file(driving.path), map(driving.picture.to_rgb, driving.decode(0, driving.n_frames))
+        found, pictures = (
+            landmarks.track_file(driving.path),
+            map(driving.picture.to_rgb, driving.decode(0, driving.n_frames)),
+        )
         audio = driving.audio()
     target = retarget(source, _large(found, "video", SMALLEST // 2), mode=mode)
     frames = render(image, source.points[0], target=target, driving=pictures, points=found.points)
