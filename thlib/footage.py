@@ -12,7 +12,7 @@ import numpy as np
 
 from thlib import data
 from thlib.clip import Video, Word, mono16k
-from thlib.errors import FaceError
+from thlib.errors import FaceError, MediaError
 from thlib.landmarks import FaceTrack, Head, track_file
 from thlib.speech import log_mel, read_align
 
@@ -68,9 +68,11 @@ class Footage:
 def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     """Track a file (from the cache where it was tracked before) and compute its log-mel.
 
-    FaceError where fewer than 80 % of the frames show the face.
+    FaceError where fewer than 80 % of the frames show the face, MediaError for a silent video.
     """
-    video, track = Video(path), track_file(path)
+    if (video := Video(path)).silent:
+        raise MediaError(f"{path} has no sound: give a video with a sound track.")
+    track = track_file(path)
     if track.visible.mean() < ENOUGH:
         raise FaceError(f"{path} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed.")
     mel = log_mel(mono16k(video.audio(), video.audio_rate), video.fps, video.n_frames)
