@@ -39,7 +39,7 @@ def test_a_run_is_recorded(notebook, tmp_path):
     before = path.read_bytes()
     outcome = runner.execute(path, tmp_path / "out", seed=3)
     assert outcome.status == "passed", outcome.reason
-    row = {"name": "error", "value": 0.25, "unit": "px", "better": "lower", "next_best": 0.5}
+    row = {"name": "error", "value": 0.25, "unit": "px", "better": "lower", "next_best": 0.5, "needs": ""}
     assert outcome.metrics == [row]
     assert outcome.run["device"] == "cpu"
     assert outcome.run["seed"] == 3
