@@ -1,5 +1,6 @@
 """What a notebook sees: seeds, devices, metrics that say something, errors that are taught."""
 
+import numpy as np
 import pytest
 
 from thlib import course
@@ -68,3 +69,93 @@ def test_a_cell_whose_data_are_missing_is_passed_over_with_a_word(monkeypatch, t
         assert len([step for step in shell.input_transformers_post if step is course._passed_over]) == 1
     finally:
         InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def exercise(monkeypatch, tmp_path):
+    """A function that writes a notebook's checks and returns the texts that `check` and `progress` then show."""
+    shown = []
+    monkeypatch.setattr(course, "CHECKS", tmp_path)
+    monkeypatch.setattr(course, "_tried", {})
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    course.checks.cache_clear()
+    (tmp_path / "07.py").write_text(
+        "from thlib.course import Check\n"
+        "def judge(f):\n    return '' if f(2) == 4 else f'for 2 you give {f(2)}; the square is 4'\n"
+        "CHECKS = {'square': Check(judge, library=pow, hint='Multiply it by itself.'),\n"
+        "          'choice': Check(lambda v: '' if v['a'] == 'ours' else 'no', library={'a': 'ours'}, hint='')}\n"
+    )
+    yield shown
+    course.checks.cache_clear()
+
+
+def blank_expression(x):
+    return x * ...
+
+
+def blank_statement(x):
+    ...
+    return x
+
+
+class BlankMethod:
+    def forward(self, x):
+        return ...
+
+
+def sliced(x):
+    return x**2 if np.ones((2, 2))[..., 0].all() else None
+
+
+def stumbles(x):
+    return [x][3]
+
+
+@pytest.mark.parametrize("blank", [None, ..., blank_expression, blank_statement, BlankMethod, {"a": ...}, [1, None]])
+def test_a_blank_is_an_open_exercise_and_the_notebook_goes_on(exercise, blank):
+    assert course.check("07.square", blank) is pow
+    assert "07.square: not answered yet" in exercise[0]
+
+
+def test_a_right_answer_comes_back_and_a_wrong_one_is_told_with_a_hint(exercise):
+    assert course.check("07.square", sliced) is sliced
+    assert exercise[-1] == "✓ 07.square: passed"
+    assert course.check("07.square", lambda x: x + 1) is pow
+    assert "for 2 you give 3; the square is 4\nHint: Multiply it by itself." in exercise[-1]
+    assert exercise[-1]._repr_mimebundle_()[course.CHECK]["verdict"] == course.WRONG
+
+
+def test_what_an_answer_raises_is_a_sentence_with_its_line(exercise):
+    assert course.check("07.square", stumbles) is pow
+    assert "IndexError: list index out of range (in your line `return [x][3]`)" in exercise[-1]
+    assert course.check("07.square", 4) is pow
+    assert "TypeError: 'int' object is not callable" in exercise[-1]
+    assert course.check("07.choice", {}) == {"a": "ours"}
+    assert "KeyError: 'a'" in exercise[-1]
+
+
+def test_strict_runs_raise_for_all_but_passed(exercise, monkeypatch):
+    monkeypatch.setenv("THLIB_STRICT", "1")
+    assert course.check("07.square", sliced) is sliced
+    with pytest.raises(CourseError, match="07.square is not answered yet: fill in its blanks"):
+        course.check("07.square", ...)
+    with pytest.raises(CourseError, match="not right yet: for 2 you give 3"):
+        course.check("07.square", lambda x: x + 1)
+
+
+def test_the_progress_table_has_every_exercise_of_the_notebook(exercise):
+    for answer in (..., lambda x: x + 1, sliced):
+        course.check("07.square", answer)
+    course.progress()
+    lines = [line.split() for line in exercise[-1].splitlines()]
+    assert " ".join(lines[0]) == "1 of 2 exercises passed"
+    assert lines[2:] == [["07.square", "passed", "2"], ["07.choice", "not", "answered", "yet", "0"]]
+    html = exercise[-1]._repr_mimebundle_()["text/html"]
+    assert "<tr><td>07.square</td><td>passed</td><td>2</td></tr>" in html
+
+
+def test_an_unknown_check_is_refused(exercise):
+    with pytest.raises(CourseError, match=r"no check '07.cube': choose from 07.square, 07.choice"):
+        course.check("07.cube", 1)
+    with pytest.raises(CourseError, match="need a clone"):
+        course.check("08.square", 1)

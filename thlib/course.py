@@ -1,17 +1,24 @@
-"""What a notebook sees: `start` begins a run, `Run.metric` records a number, `expect_error` teaches an error.
+"""What a notebook sees: `start` begins a run, `Run.metric` records a number, `check` answers an exercise.
 
-Metrics are outputs of a MIME type of their own, so the executed notebook carries them; tools/runner.py reads them.
+Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import inspect
 import math
 import os
 import platform
 import random
-from collections.abc import Iterator
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +30,10 @@ from thlib import data
 from thlib.errors import CourseError
 
 PROFILES = ("smoke", "laptop", "gpu")
-RUN, METRIC = "application/vnd.thlib.run+json", "application/vnd.thlib.metric+json"
+RUN, METRIC, CHECK = (f"application/vnd.thlib.{kind}+json" for kind in ("run", "metric", "check"))
+CHECKS = Path(__file__).resolve().parents[1] / "notebooks" / "checks"
+PASSED, WRONG, OPEN = "passed", "not right yet", "not answered yet"
+_tried: dict[str, tuple[str, int]] = {}  # check -> its last verdict and the number of answers, of this session
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,100 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
     raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: the behaviour it teaches is gone")
 
 
+@dataclass(frozen=True)
+class Check:
+    """How an exercise is answered: notebooks/checks/NN.py has `CHECKS`, a dict of these by name.
+
+    judge: takes the answer; "" if it is right, else a sentence that says what is wrong. library: what the notebook
+    goes on with as long as it is not right.
+    """
+
+    judge: Callable[[Any], str]
+    library: Any
+    hint: str
+
+
+def check(name: str, answer: Any) -> Any:
+    """Show whether an answer is right, and return it if it is, else the library's: the notebook goes on either way.
+
+    name: "01.ear" is the check `ear` of notebook 01. A blank (`...`, None) counts as not answered. CourseError for an
+    unknown name, and where the environment has THLIB_STRICT=1, for every answer that is not right.
+
+    >>> ear = course.check("01.ear", ear)
+    """
+    number, _, key = name.partition(".")
+    known = checks(number)
+    if key not in known:
+        raise CourseError(f"there is no check {name!r}: choose from {', '.join(f'{number}.{key}' for key in known)}")
+    verdict, told = judged(known[key], answer)
+    _tried[name] = (verdict, _tried.get(name, ("", 0))[1] + (verdict != OPEN))
+    text = f"{'✓' if verdict == PASSED else '✗' if verdict == WRONG else '…'} {name}: {verdict}"
+    if verdict == WRONG:
+        text += f": {told}\nHint: {known[key].hint}"
+    text += "" if verdict == PASSED else "\nUntil then the notebook goes on with the library's answer."
+    _show(text, CHECK, {"name": name, "verdict": verdict, "told": told})
+    if verdict != PASSED and os.environ.get("THLIB_STRICT") == "1":
+        raise CourseError(f"{name} is {verdict}: {told or 'fill in its blanks'}")
+    return answer if verdict == PASSED else known[key].library
+
+
+def progress() -> None:
+    """Show a table of this notebook's exercises: their verdicts, and how often each was answered."""
+    names = [
+        f"{number}.{key}" for number in sorted({name.partition(".")[0] for name in _tried}) for key in checks(number)
+    ]
+    rows = [("exercise", "verdict", "answers"), *((n, *map(str, _tried.get(n, (OPEN, 0)))) for n in names)]
+    done = sum(verdict == PASSED for _, verdict, _ in rows)
+    told = f"{done} of {len(names)} exercises passed"
+    cells = ["".join(f"<td>{escape(value)}</td>" for value in row) for row in rows]
+    html = f"<table><caption>{told}</caption><tr>{'</tr><tr>'.join(cells)}</tr></table>"
+    _show("\n".join([told, *(f"{a:24} {b:18} {c}" for a, b, c in rows)]), "text/html", html)
+
+
+@cache
+def checks(number: str) -> dict[str, Check]:
+    """The checks of notebook `number` ("01") by name. CourseError where they are not: outside a clone."""
+    spec = importlib.util.spec_from_file_location(f"checks_{number}", file := CHECKS / f"{number}.py")
+    if not file.is_file():
+        raise CourseError(f"there is no {file}: the exercises need a clone of the repository (make setup)")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module.CHECKS
+
+
+def judged(exercise: Check, answer: Any) -> tuple[str, str]:
+    """The verdict on an answer, and what is wrong with it; whatever the answer raises is told in a sentence."""
+    if _has_blank(answer):
+        return OPEN, ""
+    try:
+        told = exercise.judge(answer)
+    except Exception as error:  # of a student's code: anything
+        told = f"it stopped with {type(error).__name__}: {' '.join(str(error).split())}"
+        files = {function.__code__.co_filename for function in _functions(answer)}
+        lines = [f.line for f in traceback.extract_tb(error.__traceback__) if f.filename in files and f.line]
+        told += f" (in your line `{lines[-1]}`)" if lines else ""
+    return (WRONG, told) if told else (PASSED, "")
+
+
+def _functions(answer: Any) -> list[Any]:
+    found = vars(answer).values() if inspect.isclass(answer) else [answer]
+    return [value for value in found if inspect.isfunction(value)]
+
+
+def _has_blank(answer: Any) -> bool:
+    """Whether a value is or holds None or `...`, or a function's text does (`x[..., 0]` is no blank)."""
+    if isinstance(answer, dict | list | tuple):
+        return any(map(_has_blank, answer.values() if isinstance(answer, dict) else answer))
+    for function in _functions(answer):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        except (OSError, SyntaxError):  # no text, or a lambda in the middle of a line
+            continue
+        meant = {id(e) for n in ast.walk(tree) if isinstance(n, ast.Subscript) for e in getattr(n.slice, "elts", [])}
+        if any(getattr(n, "value", 0) is ... and id(n) not in meant for n in ast.walk(tree)):
+            return True
+    return answer is None or answer is ...
+
+
 class _Note(str):
     """A text that displays itself with a bundle of machine-readable MIME types."""
 
@@ -136,7 +240,7 @@ class _Note(str):
     __repr__ = str.__str__
 
 
-def _show(text: str, mime: str = "", row: dict[str, Any] | None = None) -> None:
+def _show(text: str, mime: str = "", row: Any = None) -> None:
     from IPython.display import display
 
     note = _Note(text)
