@@ -230,7 +230,6 @@ LINES += [
     ("presenter say hello --emotion bored -o out.mp4", "angry, disgust, fear"),
     ("presenter say hello --size 9 -o out.mp4", "choose 64 to 2048"),
     ("presenter say hello -o out.avi", "name another file"),
-    ("presenter sheet out.jpg", "name another file"),
 ]
 PORTRAITS = [
     ("no.png", "cannot be read as a picture"),

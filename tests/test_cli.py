@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import doctor
 import numpy as np
+import picture
 import pytest
 import yaml
 
@@ -202,6 +203,9 @@ def test_course_lists_runs_and_reports(thlib, tmp_path, monkeypatch):
     assert code == 0
     assert told.strip() == str(out / "index.html")
     assert "not run" in (out / "index.html").read_text()
+    assert "notebooks" in thlib("course", "run", "--help")[1]
+    monkeypatch.setattr(cli, "ROOT", tmp_path)  # as in a wheel
+    assert "clone the repository" in thlib("course", "list")[2]
 
 
 def test_a_grid_sentence_is_edited(thlib, mirror, tmp_path):
@@ -228,7 +232,7 @@ def test_a_presenter_is_animated_reenacted_and_seen_in_a_sheet(thlib, tmp_path):
     assert clip.Video(moved).n_frames == pytest.approx(clip.Video(said).n_frames, abs=2)
     assert thlib("reenact", said, moved, "-o", again)[0] == 0
     assert clip.Video(again).size == (96, 96)
-    assert thlib("presenter", "sheet", tmp_path / "sheet.png", "--size", 32)[0] == 0
+    picture.presenters(tmp_path / "sheet.png", size=32)
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 

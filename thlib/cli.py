@@ -20,22 +20,20 @@ from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibE
 if TYPE_CHECKING:
     from thlib.clip import Video, Word
 
-ROOT = Path(__file__).resolve().parents[1]  # of a clone: the lock, notebooks and tools are not in a wheel
+ROOT = Path(__file__).resolve().parents[1]  # of a clone
 SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(help="Talking-head generation, taught and implemented.", **SETTINGS)
 data = typer.Typer(help="Data sets: what there is, what is here, what to fetch, mirror or delete.", **SETTINGS)
-course = typer.Typer(help="The notebooks: run them, and write the report.", **SETTINGS)
-presenter = typer.Typer(help="The presenter, a synthetic person: let one say something, see many.", **SETTINGS)
+presenter = typer.Typer(help="The presenter, a synthetic person.", **SETTINGS)
 app.add_typer(data, name="data")
-app.add_typer(course, name="course")
 app.add_typer(presenter, name="presenter")
 
 Names = Annotated[list[str] | None, typer.Argument(help="default: all")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="folder of the executed notebooks")]
 Emotion = Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral, sad or surprise")]
 Intensity = Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")]
 Identity = Annotated[int, typer.Option(help="which presenter")]
-Folder = Annotated[Path, typer.Option(help="folder of the notebooks")]
+Made = Annotated[Path, typer.Option("--out", "-o", help="the new video (.mp4)")]
+Badge = Annotated[bool, typer.Option(help="the visible mark on generated frames")]
 
 
 def main() -> None:
@@ -53,10 +51,8 @@ def main() -> None:
 @app.command()
 def edit(
     video: Annotated[Path, typer.Argument(help="the video to edit")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the edited video (.mp4)")],
-    transcript: Annotated[
-        Path | None, typer.Option(help="its words: text, GRID .align or .TextGrid; default: the .TextGrid beside it")
-    ] = None,
+    out: Made,
+    transcript: Annotated[Path | None, typer.Option(help="its words: text, .align, .TextGrid (that beside it)")] = None,
     replace: Annotated[list[str], typer.Option(help='"now=soon"; "f#2=g" for the second f')] = [],  # noqa: B006
     insert: Annotated[list[str], typer.Option(help='"f=>very": after f; "=>well": at the start')] = [],  # noqa: B006
     delete: Annotated[list[str], typer.Option(help='"bin"')] = [],  # noqa: B006
@@ -64,7 +60,7 @@ def edit(
     sound: Annotated[Path | None, typer.Option(help="a recording that contains the new words")] = None,
     sound_text: Annotated[str, typer.Option(help="what it says; default: the edited text")] = "",
     exact: Annotated[bool, typer.Option(help="lossless: 5 to 10 times the bytes, some players refuse it")] = False,
-    badge: Annotated[bool, typer.Option(help="the visible mark on generated frames")] = True,
+    badge: Badge = True,
     seed: int = 0,
     method: str = "classic",
 ) -> None:
@@ -102,20 +98,16 @@ def edit(
         typer.echo(note)
     spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in result.spans)
     typer.echo(f"{out}: generated {spans}; the rest is the recording")
-    typer.echo("with " + " and ".join(str(beside) for beside in _beside(out)))
+    typer.echo("with " + " and ".join(map(str, _beside(out))))
 
 
 @app.command()
 def animate(
     speech: Annotated[Path, typer.Argument(help="a sound file, or a video with sound")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="curves (.csv: Live Link Face; .txt: EmoFace) or video (.mp4)")
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Live Link Face (.csv), EmoFace (.txt), or video (.mp4)")],
     emotion: Emotion = "neutral",
     intensity: Intensity = 1.0,
-    portrait: Annotated[
-        Path | None, typer.Option(help="of an .mp4: the picture that speaks; default: a presenter")
-    ] = None,
+    portrait: Annotated[Path | None, typer.Option(help="the picture that speaks in an .mp4; or a presenter")] = None,
     identity: Identity = 0,
     fps: Annotated[float, typer.Option(help="frames a second; default: 60, of an .mp4 25")] = 0,
     seed: int = 0,
@@ -156,10 +148,10 @@ def animate(
 def reenact(
     portrait: Annotated[Path, typer.Argument(help="a picture with a face: photograph, painting")],
     driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the new video (.mp4)")],
+    out: Made,
     mode: Annotated[str, typer.Option(help="classic, closed_form, absolute, relative or best_frame")] = "classic",
     face: Annotated[int | None, typer.Option(help="which face of several, counted from the left from 0")] = None,
-    badge: Annotated[bool, typer.Option(help="the visible mark on generated frames")] = True,
+    badge: Badge = True,
 ) -> None:
     """Let a portrait follow another person's video, with its sound, at the portrait's size.
 
@@ -217,6 +209,12 @@ def doctor() -> None:
     raise typer.Exit(1 if complaints else 0)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def course(context: typer.Context) -> None:
+    """The notebooks: list them, run them, and write the report; `thlib course --help`."""
+    raise typer.Exit(_tool("notebooks").app(context.args, prog_name="thlib course", standalone_mode=False) or 0)
+
+
 @data.command("list")
 def list_sets() -> None:
     """All data sets with size, licence and consent."""
@@ -250,9 +248,7 @@ def fetch(names: list[str]) -> None:
 @data.command()
 def mirror(dest: Path, names: Names = None) -> None:
     """Fill a mirror folder, from which a class works offline with THLIB_MIRROR=<dest>."""
-    for name in tqdm(
-        names or [name for name in sets.names() if sets.manifest(name).files], desc=str(dest), disable=None
-    ):
+    for name in tqdm(names or [n for n in sets.names() if sets.manifest(n).files], desc=str(dest), disable=None):
         sets.mirror(dest, [name])
 
 
@@ -265,7 +261,7 @@ def purge(what: str) -> None:
 @presenter.command("say")
 def say_words(
     text: str,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the video (.mp4)")],
+    out: Made,
     emotion: Emotion = "neutral",
     intensity: Intensity = 1.0,
     identity: Identity = 0,
@@ -286,66 +282,10 @@ def say_words(
     typer.echo(f"{out}: {done.clip.duration:.2f} s, {len(done.words)} words, {emotion}")
 
 
-@presenter.command()
-def sheet(out: Path, identity: Annotated[int, typer.Option(help="the first of 24")] = 0, size: int = 200) -> None:
-    """A picture (.png) of 24 presenters, each with another expression."""
-    _check_out(out, [], (".png",))
-    from PIL import Image
-
-    from thlib.behaviour import EMOTIONS, expression
-    from thlib.presenter.render import person, render
-    from thlib.show import sheet as contact_sheet
-
-    felt = [expression(EMOTIONS[k % 7], style=k // 7 % 2)[None] for k in range(24)]
-    faces = [render(person(identity + k), felt[k], size=(size, size)).frames[0] for k in range(24)]
-    Image.fromarray(contact_sheet(faces, columns=8)).save(out)
-    typer.echo(f"{out}: presenters {identity} to {identity + 23}")
-
-
-@course.command("list")
-def list_notebooks(notebooks: Folder = ROOT / "notebooks") -> None:
-    """The notebooks in their order, and what each lacks on this machine."""
-    runner = _tool("runner")
-    for file in runner.notebooks(notebooks):
-        absent = runner.missing(file)
-        typer.echo(file.stem + (f": needs {', '.join(absent)}" if absent else ""))
-
-
-@course.command()
-def run(
-    names: Names = None,
-    profile: str = "smoke",
-    *,
-    seed: int = 0,
-    out: Out = Path("out/course"),
-    notebooks: Folder = ROOT / "notebooks",
-) -> None:
-    """Execute notebooks into a folder; exit code 1 if one fails."""
-    runner, failed = _tool("runner"), False
-    files = {file.stem: file for file in runner.notebooks(notebooks)}
-    if unknown := [name for name in names or [] if name not in files]:
-        raise CourseError(f"there is no notebook {', '.join(unknown)}: choose from {', '.join(files)}")
-    for name in tqdm(names or files, desc=f"notebooks, {profile}"):
-        outcome = runner.execute(files[name], out, profile=profile, seed=seed)
-        tqdm.write(f"{name}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}".rstrip())
-        failed |= outcome.status == "failed"
-    raise typer.Exit(failed)
-
-
-@course.command()
-def report(out: Out = Path("out/course")) -> None:
-    """Write index.html over the executed notebooks; exit code 1 if one failed or a metric got worse."""
-    page, well = _tool("report").index(out)
-    typer.echo(f"{page}{'' if well else ': something failed or got worse, see there'}")
-    raise typer.Exit(not well)
-
-
 def _tool(name: str) -> ModuleType:
     """A module of the clone's tools/: notebooks and what runs them are not in a wheel."""
     if not (ROOT / "tools" / f"{name}.py").is_file():
-        raise CourseError(
-            f"{ROOT} has no tools and notebooks: clone the repository, and install from there (make setup)"
-        )
+        raise CourseError(f"{ROOT} has no tools and notebooks: clone the repository, and run make setup there")
     sys.path.insert(0, str(ROOT / "tools"))
     return importlib.import_module(name)
 

@@ -1,4 +1,5 @@
-"""Draw the README's picture, docs/edit.png: a sentence of the GRID corpus before and after an edit of two words.
+"""Draw the README's pictures: docs/edit.png, a sentence of the GRID corpus before and after an edit of two words, and
+docs/presenters.png, 24 presenters, each with another expression.
 
 THLIB_MIRROR=... python tools/picture.py
 """
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from thlib import data, metrics
+from thlib.behaviour import EMOTIONS, expression
 from thlib.clip import Clip, Word, read
 from thlib.editing import TextEditPipeline
 from thlib.landmarks import LIPS, track_file
+from thlib.presenter.render import person, render
+from thlib.show import sheet
 from thlib.speech import Speech, read_align
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
@@ -44,8 +49,16 @@ def wave(axis: plt.Axes, clip: Clip, *, words: list[Word], kept: list[Word], spa
     axis.spines[["top", "left", "right"]].set_visible(False)
 
 
+def presenters(out: Path, *, first: int = 0, size: int = 200) -> None:
+    """A picture (.png) of 24 presenters from number `first` on, each with another expression."""
+    felt = [expression(EMOTIONS[k % 7], style=k // 7 % 2)[None] for k in range(24)]
+    faces = [render(person(first + k), felt[k], size=(size, size)).frames[0] for k in range(24)]
+    Image.fromarray(sheet(faces, columns=8)).save(out)
+
+
 def main() -> None:
     """Edit, draw, write."""
+    presenters(Path(__file__).parents[1] / "docs" / "presenters.png")
     name, donor = "bbbf6n", "bbbf7s"
     path, words = data.path(f"grid-s1/{name}.mpg"), read_align(data.path(f"grid-s1/{name}.align"))
     sound, said = read(data.path(f"grid-s1/{donor}.mpg")).mono16k(), read_align(data.path(f"grid-s1/{donor}.align"))
