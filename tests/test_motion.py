@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from retrieval import Retrieval
 
 from thlib.clip import Word
 from thlib.editing import motion
@@ -103,10 +104,10 @@ def test_a_network_saved_and_loaded_says_the_same(clips, tmp_path):
 
 def test_retrieval_gives_back_footage_that_it_holds_and_never_a_hidden_frame(clips):
     f = clips[0]
-    found = motion.Retrieval(clips, near=10).predict(f.mel)
+    found = Retrieval(clips, near=10).predict(f.mel)
     np.testing.assert_allclose(found, f.motion * motion.mouth_mask()[:, None], atol=1e-6)
     hidden = Footage(**(vars(f) | {"visible": np.arange(75) < 40, "spoken": np.arange(75) < 40}))
-    found = motion.Retrieval([hidden], near=10).predict(f.mel)
+    found = Retrieval([hidden], near=10).predict(f.mel)
     shown = hidden.motion[:40] * motion.mouth_mask()[:, None]
     distance = np.abs(found[:, None, LIPS] - shown[None, :, LIPS]).max((2, 3))
     assert distance.min(1).max() < 1e-6

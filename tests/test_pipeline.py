@@ -106,10 +106,9 @@ def test_every_kind_of_edit_uses_the_footage_and_keeps_the_rest(editor, sentence
     assert out.notes
 
 
-@pytest.mark.parametrize("lips", ["ridge", "retrieval"])
-def test_other_lips(sentence, recording, lips):
+def test_other_lips(sentence, recording):
     _, before, words = sentence
-    out = TextEditPipeline.from_pretrained(lips=lips)(before, words, "bin blue by f seven soon", speech=recording)
+    out = TextEditPipeline.from_pretrained(lips="ridge")(before, words, "bin blue by f seven soon", speech=recording)
     assert_kept(before, out.clip, out)
 
 

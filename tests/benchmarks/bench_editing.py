@@ -8,8 +8,8 @@ import numpy as np
 import protocol
 import pytest
 import tables
+from retrieval import Retrieval
 
-from thlib.editing.motion import Retrieval
 from thlib.editing.pipeline import TextEditPipeline
 from thlib.landmarks import LIPS
 
@@ -109,7 +109,7 @@ def test_self_edit(self_cases, models):
         return protocol.judge_pictures(case, frames) | protocol.picture_scores(case, frames)
 
     rows = picture_rows(self_cases, models, score)
-    editor = TextEditPipeline({}, lips="retrieval")
+    editor = TextEditPipeline(models["seen"])
     true = [c.window.track.points[c.window.left + 1 : c.window.right] for c in self_cases]
     rows["true landmarks"] = [score(c, editor.frames(c.window, p)) for c, p in zip(self_cases, true)]
     pictures = show("SelfEdit, pictures", rows)

@@ -23,7 +23,7 @@ import numpy as np
 from thlib import provenance
 from thlib.clip import Clip, Video, Word, splice_clip, write
 from thlib.editing import frames as stage2
-from thlib.editing.motion import LipNet, Retrieval, between, heads_between
+from thlib.editing.motion import LipNet, between, heads_between
 from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
@@ -139,12 +139,12 @@ class Window:
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
 
-    lips: "regressor" (temporal convolutions), "ridge", or "retrieval" (mouths of the clip itself).
+    lips: which of the networks `nets` moves them, "regressor" (temporal convolutions) or "ridge".
     """
 
     def __init__(self, nets: dict[str, LipNet], *, lips: str = "regressor", weights: Sequence[Path] = ()):
-        if lips not in (*nets, "retrieval"):
-            raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join((*nets, 'retrieval'))}.")
+        if lips not in nets:
+            raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join(nets)}.")
         self.nets, self.lips, self.weights = nets, lips, tuple(weights)
 
     @classmethod
@@ -227,8 +227,7 @@ class TextEditPipeline:
     def motion(self, window: Window) -> np.ndarray:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real borders."""
         real, points = window.footage, window.track.points
-        model = Retrieval([real]) if self.lips == "retrieval" else self.nets[self.lips]
-        motion = np.pad(model.predict(window.mel), ((1, 1), (0, 0), (0, 0)), mode="edge")
+        motion = np.pad(self.nets[self.lips].predict(window.mel), ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
         left, right = window.border(real.fixed)
         fixed = between(motion, rest=real.rest, left=left, right=right)
