@@ -41,6 +41,19 @@ if not importlib.util.find_spec("thlib"):
     )"""
 
 
+def read(file: Path) -> dict:
+    """A notebook."""
+    return json.loads(file.read_text())
+
+
+def write(file: Path, notebook: dict) -> Path:
+    """Write a notebook, whole or not at all; its file."""
+    half = file.with_name(f"{file.name}.partial")
+    half.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    os.replace(half, file)
+    return file
+
+
 def tags(cell: dict) -> set[str]:
     """The tags of a notebook's cell."""
     return set(cell["metadata"].get("tags", []))
@@ -56,7 +69,7 @@ def build(source: Path, role: str, project: Path = ROOT / "pyproject.toml") -> d
 
     Nothing is said that is not known: no badge without Repository in [project.urls], no cost before a recorded run.
     """
-    notebook = json.loads(source.read_text())
+    notebook = read(source)
     notebook["cells"] = kept(notebook["cells"], role)
     address = tomllib.loads(project.read_text())["project"].get("urls", {}).get("Repository", "").rstrip("/")
     heads = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"][:2]
@@ -103,11 +116,7 @@ def cost(name: str) -> str:
 def cut(source: Path, role: str, out: Path) -> Path:
     """Write the build of one notebook into a folder; its file."""
     out.mkdir(parents=True, exist_ok=True)
-    file = out / source.name
-    half = file.with_name(f"{file.name}.partial")
-    half.write_text(json.dumps(build(source, role), indent=1, ensure_ascii=False) + "\n")
-    os.replace(half, file)
-    return file
+    return write(out / source.name, build(source, role))
 
 
 def main() -> None:
