@@ -1,5 +1,6 @@
 # make setup   .venv with all packages (about 2.5 GB on disk, 3 to 10 minutes; the second call takes a second)
-# make lab     set up, copy the notebooks into course/ (yours are never overwritten), open JupyterLab
+# make lab     set up, bring the notebooks into course/ (yours are never overwritten), open JupyterLab
+#              ROLE=instructor: those with solutions and notes for teaching, into course-instructor/
 # make course  set up, an edited video out/edited.mp4 with its page, every notebook into out/course/index.html
 # make test    set up, ruff, unit tests, every notebook under the smoke profile
 # make bench   the tables of the benchmarks
@@ -7,6 +8,8 @@
 
 BIN := .venv/bin
 SMOKE := out/course
+ROLE := student
+LAB := course$(if $(filter-out student,$(ROLE)),-$(ROLE))
 
 # Notebooks run in other folders, so a mirror folder is named from the root.
 ifneq ($(wildcard $(THLIB_MIRROR)),)
@@ -22,8 +25,8 @@ setup: .venv/ready
 	@sh tools/setup.sh
 
 lab: setup
-	@$(BIN)/python tools/lab.py notebooks course
-	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/course" \
+	@$(BIN)/python tools/lab.py $(ROLE) $(LAB)
+	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)/$(LAB)" \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(if $(filter 0,$(shell id -u)),--allow-root)
 
 course: setup edited

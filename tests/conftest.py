@@ -58,13 +58,19 @@ def fresh_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def execute(request, tmp_path_factory):
-    """A function that runs a notebook under the profile of the command line; the report finds it in out/tests."""
+    """A function that runs a build of a notebook under the profile of the command line, by default into out/tests."""
+    import build_course
     import runner
 
-    def run(notebook: Path, env: dict[str, str], *, seed: int = 0, folder: Path | None = None) -> runner.Outcome:
+    def run(
+        notebook: Path, env: dict[str, str], *, seed: int = 0, folder: Path | None = None, role: str = "student"
+    ) -> runner.Outcome:
         absent = runner.missing(notebook)
         require("mirror", not absent, f"{notebook.stem} needs {', '.join(absent)}")
         profile = request.config.getoption("profile")
-        return runner.execute(notebook, folder or ROOT / "out" / "tests", profile=profile, seed=seed, env=env)
+        folder = folder or ROOT / "out" / "tests"
+        build = build_course.cut(notebook, role, folder / role)
+        into = folder if role == "student" else folder / role / "executed"
+        return runner.execute(build, into, profile=profile, seed=seed, env=env)
 
     return run

@@ -135,7 +135,7 @@ def test_bad_input_is_one_sentence(thlib, talk, tmp_path, words, sentence):
     files |= {"course": tmp_path / "course", "empty": tmp_path / "empty"}
     (tmp_path / "empty").mkdir()
     (tmp_path / "course").mkdir()
-    (tmp_path / "course" / "01_a.ipynb").write_text("{}")
+    (tmp_path / "course" / "01_a.ipynb").write_text('{"metadata": {}, "cells": []}')
     before = sorted(tmp_path.iterdir())
     code, _, err = thlib(*words.format(**files).split())
     line = [line for line in err.splitlines() if line.startswith("thlib: ")]

@@ -76,6 +76,7 @@ def test_a_baseline_says_how_it_came_about_and_keeps_the_others(tmp_path):
     assert list(baselines.load("smoke", tmp_path)) == ["00_b", "01_a"]
     assert entry["seeds"] == [0, 1, 2, 3, 4]
     assert (entry["device"], entry["versions"], entry["date"]) == ("cpu", {"thlib": "0"}, "d")
+    assert (entry["seconds"], entry["peak_mb"]) == (3.0, 200)
     assert entry["metrics"]["error"]["value"] == pytest.approx(1.0)
     assert entry["metrics"]["error"]["tolerance"] == pytest.approx(3 * 0.0079057, rel=1e-3)
     baselines.update([outcome(2.0, profile="laptop")], tmp_path)  # one seed: smoke's relative tolerance

@@ -1,6 +1,7 @@
 """Metrics against baselines: `tests/baselines/<profile>.json`, tolerances from the spread over seeds, verdicts."""
 
-# A record is {notebook: {"seeds", "device", "versions", "date", "metrics": {name: {value, tolerance, unit, better}}}}.
+# A record is {notebook: {"seeds", "device", "versions", "date", "seconds", "peak_mb", "metrics"}}, where metrics is
+# {name: {value, tolerance, unit, better}}.
 import json
 import statistics
 from collections.abc import Sequence
@@ -65,6 +66,7 @@ def record(outcomes: Sequence[Outcome], relative: dict | None = None) -> dict:
         raise CourseError(f"{first.name} ran on {first.run['device']}: baselines of the gpu profile need a CUDA device")
     entry = {"seeds": [outcome.seed for outcome in outcomes], "device": first.run["device"]}
     entry |= {"device_name": first.run["device_name"], "versions": first.run["versions"], "date": first.date}
+    entry |= {"seconds": statistics.median(o.seconds for o in outcomes), "peak_mb": _peak(outcomes)}
     entry["metrics"] = {row["name"]: _metric(row, outcomes, relative) for row in first.metrics}
     return entry
 
@@ -100,6 +102,10 @@ def update(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
     half = folder / f"{profile}.json.partial"
     half.write_text(json.dumps(dict(sorted(content.items())), indent=1, ensure_ascii=False) + "\n")
     half.replace(folder / f"{profile}.json")
+
+
+def _peak(outcomes: Sequence[Outcome]) -> int:
+    return max(round(outcome.peak_mb) for outcome in outcomes)
 
 
 def _metric(row: dict, outcomes: Sequence[Outcome], relative: dict | None) -> dict:

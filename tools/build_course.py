@@ -67,9 +67,14 @@ def kept(cells: list[dict], role: str) -> list[dict]:
 def build(source: Path, role: str, project: Path = ROOT / "pyproject.toml") -> dict:
     """The notebook of a role: its cells, with the place on the path, badges and the cost of a run written into them.
 
-    Nothing is said that is not known: no badge without Repository in [project.urls], no cost before a recorded run.
+    A build is its own build. Nothing is said that is not known: no badge without Repository in [project.urls], no cost
+    before a recorded run.
     """
     notebook = read(source)
+    about = notebook["metadata"].setdefault("thlib", {})
+    if "build" in about:  # a student's own copy
+        return notebook
+    about["build"] = role
     notebook["cells"] = kept(notebook["cells"], role)
     address = tomllib.loads(project.read_text())["project"].get("urls", {}).get("Repository", "").rstrip("/")
     heads = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"][:2]
@@ -77,7 +82,7 @@ def build(source: Path, role: str, project: Path = ROOT / "pyproject.toml") -> d
         if added.strip():
             cell["source"] = f"{''.join(cell['source']).rstrip()}\n\n{added.strip()}"
     if role == "colab":
-        first = next(k for k, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code")
+        first = next((k for k, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"), 0)
         text = CLONE.format(address=address) if address else NO_ADDRESS
         cell = {"cell_type": "code", "id": "colab", "metadata": {"tags": ["colab"]}, "source": text}
         notebook["cells"].insert(first, cell | {"outputs": [], "execution_count": None})

@@ -1,10 +1,18 @@
-"""Copy the course's notebooks into a folder of the student's own: an edited one is never overwritten."""
+"""Bring a build of the course into a folder of the reader's own: a notebook that he edited is never overwritten.
+
+python tools/lab.py student|instructor folder
+"""
 
 import hashlib
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import build_course
+import runner
 
 RECORD = ".copied.json"  # notebook name -> SHA-256 of what was copied last
 
@@ -43,10 +51,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def main(source: str, target: str) -> None:
-    """Copy, and say what was done."""
-    for name, verdict in update(Path(source), Path(target)).items():
-        note = ": you edited it, so the new version stays in notebooks/" if verdict == "kept" else ""
+def main(role: str, target: str) -> None:
+    """Cut the build, copy it, and say what was done."""
+    with tempfile.TemporaryDirectory() as folder:
+        for source in runner.notebooks(build_course.ROOT / "notebooks"):
+            build_course.cut(source, role, Path(folder))
+        verdicts = update(Path(folder), Path(target))
+    for name, verdict in verdicts.items():
+        note = ": you edited it, so it stays; rename it, and the new version comes" if verdict == "kept" else ""
         sys.stdout.write(f"{target}/{name}: {verdict}{note}\n")
 
 

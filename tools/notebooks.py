@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import build_course
 import runner
 import typer
 from tqdm import tqdm
@@ -34,12 +35,14 @@ def run(
     out: Out = Path("out/course"),
     notebooks: Folder = HERE,
 ) -> None:
-    """Execute notebooks into a folder; exit code 1 if one fails."""
+    """Execute the students' build of the notebooks into a folder; exit code 1 if one fails."""
     files, failed = {file.stem: file for file in runner.notebooks(notebooks)}, False
     if unknown := [name for name in names or [] if name not in files]:
         raise CourseError(f"there is no notebook {', '.join(unknown)}: choose from {', '.join(files)}")
     for name in tqdm(names or files, desc=f"notebooks, {profile}"):
-        outcome = runner.execute(files[name], out, profile=profile, seed=seed)
+        outcome = runner.execute(
+            build_course.cut(files[name], "student", out / "student"), out, profile=profile, seed=seed
+        )
         tqdm.write(f"{name}: {outcome.status} in {outcome.seconds:.0f} s {outcome.reason}".rstrip())
         failed |= outcome.status == "failed"
     raise typer.Exit(failed)
