@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import yaml
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
@@ -28,19 +30,8 @@ SHUT, SHORTEST = 0.21, 0.1  # eye aspect ratio below which an eye is shut, and f
 LIDS = 0.3  # how far the lids follow an eye that looks down
 SWAY, NOD, FURTHEST = (3.5, 2.0, 1.5), 5.0, 8.0  # degrees: of yaw, pitch and roll; pitch with the stress; at most
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # in EmoFace's order
-_UNITS = """1 browInnerUp, 2 browOuterUp*, 4 browDown*, 5 eyeWide*, 6 cheekSquint*, 7 eyeSquint*, 9 noseSneer*,
-10 mouthUpperUp*, 12 mouthSmile*, 15 mouthFrown*, 16 mouthLowerDown*, 17 mouthShrugLower, 20 mouthStretch*,
-23 mouthPress*, 26 jawOpen"""
-UNITS = dict(map(str.split, _UNITS.split(",")))  # action units (Ekman & Friesen 1978, FACS): the control nearest to it
-STYLES = {  # two prototypes of each emotion (Ekman, Friesen & Hager 2002, EMFACS): units and how far they go
-    "angry": ("4 .8, 5 .3, 7 .5, 23 .5", "4 .7, 7 .6, 9 .3, 10 .4, 16 .3"),  # tight lips; bared teeth
-    "disgust": ("9 .7, 15 .4, 16 .3", "4 .3, 9 .6, 10 .6, 17 .4"),  # corners down; upper lip up
-    "fear": ("1 .7, 2 .4, 4 .3, 5 .6, 7 .2, 20 .5, 26 .15", "1 .8, 2 .6, 5 .8, 20 .25"),  # terror; alarm
-    "happy": ("6 .5, 12 .6", "6 .7, 10 .3, 12 .8, 16 .3"),  # closed lips; with teeth
-    "neutral": ("", ""),
-    "sad": ("1 .7, 4 .3, 15 .6", "1 .5, 4 .2, 7 .3, 15 .4, 17 .5"),  # sorrow; near tears
-    "surprise": ("1 .8, 2 .8, 5 .6, 26 .35", "1 .6, 2 .7, 5 .4"),  # open mouth; brows alone
-}
+_FACS = yaml.safe_load((Path(__file__).parent / "static" / "expressions.yaml").read_text())
+UNITS, STYLES = _FACS["units"], _FACS["styles"]  # action units' controls; of each emotion two sets of units
 
 
 def blink_shape(fps: Fraction | float) -> np.ndarray:
@@ -132,8 +123,8 @@ def expression(emotion: str, intensity: float = 1.0, *, style: int = 0) -> np.nd
         known = f"one of {', '.join(EMOTIONS)}, an intensity of 0 to 1.5 and the style 0 or 1"
         raise DataError(f"The expression {emotion!r}, {intensity}, {style} is unknown: it takes {known}.")
     added = dict.fromkeys(BLENDSHAPES, 0.0)
-    for unit, amount in (term.split() for term in STYLES[name][style].split(",") if term):
-        added |= {UNITS[unit].replace("*", side): float(amount) * intensity for side in ("Left", "Right")}
+    for unit, amount in STYLES[name][style].items():
+        added |= {UNITS[unit].replace("*", side): amount * intensity for side in ("Left", "Right")}
     return np.array([*added.values()], np.float32).clip(0, 1)
 
 

@@ -329,7 +329,7 @@ def _words(video: "Video", transcript: Path) -> list["Word"]:
         return list(speech.read_textgrid(transcript)[0])
     if video.silent:
         raise MediaError(f"{video.path} has no sound: give a video with a sound track")
-    return list(speech.align(video.audio(), _text(transcript), rate=video.audio_rate))
+    return list(speech.align(video.audio, _text(transcript), rate=video.audio_rate))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ timeline and on the new one, so that sound and picture cannot drift apart howeve
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -63,20 +63,14 @@ class Clip:
         object.__setattr__(self, "fps", Fraction(self.fps))
         object.__setattr__(self, "frames", np.ascontiguousarray(self.frames))
 
-    @property
-    def duration(self) -> float:
-        """Seconds of picture: T / fps."""
-        return float(len(self.frames) / self.fps)
+    n_frames = property(lambda self: len(self.frames), doc="T.")
+    duration = property(lambda self: float(self.n_frames / self.fps), doc="Seconds of picture: T / fps.")
+    size = property(lambda self: self.frames.shape[1:3], doc="(H, W) in pixels.")
+    silent = property(lambda self: not len(self.audio), doc="True where there are no samples.")
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.frames.shape[1:3]
-
-    @property
-    def silent(self) -> bool:
-        """True where there are no samples."""
-        return not len(self.audio)
+    def pictures(self) -> Iterator[np.ndarray]:
+        """The frames uint8 (H, W, 3), one by one."""
+        return iter(self.frames)
 
     def mono16k(self) -> np.ndarray:
         """Sound as the models want it, see `mono16k` below. MediaError if the clip is silent."""
@@ -168,12 +162,13 @@ def _samples(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 class Video(Source):
-    """A video file, read lazily: memory does not grow with its length. Attributes and errors: `thlib.mux.Source`'s."""
+    """A video file, read lazily: memory does not grow with its length. Attributes and errors: `thlib.mux.Source`'s.
 
-    @property
-    def silent(self) -> bool:
-        """True where there is no sound track."""
-        return not self.channels
+    What it has in common with a `Clip`: n_frames, fps, size, duration, silent, audio, audio_rate, pictures.
+    """
+
+    silent = property(lambda self: not self.channels, doc="True where there is no sound track.")
+    audio = property(lambda self: self._heard(0, self.n_frames), doc="All sound float32 (S, C); (0, 1) without any.")
 
     def __repr__(self) -> str:
         return f"Video({str(self.path)!r}: (H, W) {self.size}, {self.n_frames} frames at {self.fps} frames/s)"
@@ -192,16 +187,18 @@ class Video(Source):
             need = f"{prod(shape) / 2**30:.2f} GiB, more than {max_bytes / 2**30:.2f}"
             raise MediaError(f"{t1 - t0:.1f} s of {self.path} need {need}; take a shorter window or raise max_bytes.")
         frames = np.empty(shape, np.uint8)
-        for out, frame in zip(frames, self.decode(first, last), strict=True):
-            out[:] = self.picture.to_rgb(frame)
-        return Clip(frames, self.fps, self.audio(first, last), self.audio_rate)
+        for out, frame in zip(frames, self.pictures(first, last), strict=True):
+            out[:] = frame
+        return Clip(frames, self.fps, self._heard(first, last), self.audio_rate)
 
-    def audio(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """The sound of frames first .. last-1 (default: of all), float32 (S, C); (0, 1) where there is none."""
+    def pictures(self, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
+        """Frames first .. last-1 (default: all) as uint8 (H, W, 3), decoded one by one."""
+        return map(self.picture.to_rgb, self.decode(first, self.n_frames if last is None else last))
+
+    def _heard(self, first: int, last: int) -> np.ndarray:
         if self.silent:
             return np.zeros((0, 1), np.float32)
-        ends = first, self.n_frames if last is None else last
-        start, stop = (sample_at(k, self.fps, self.audio_rate) for k in ends)
+        start, stop = (sample_at(k, self.fps, self.audio_rate) for k in (first, last))
         return Tape(self, start).take(start, stop)
 
     def clip(self, *, max_bytes: int = MAX_BYTES) -> Clip:

@@ -75,7 +75,7 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     track = track_file(path)
     if track.visible.mean() < ENOUGH:
         raise FaceError(f"{path} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed.")
-    mel = log_mel(mono16k(video.audio(), video.audio_rate), video.fps, video.n_frames)
+    mel = log_mel(mono16k(video.audio, video.audio_rate), video.fps, video.n_frames)
     return Footage.of(Path(path).stem, track, mel=mel, words=words)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy.signal import savgol_filter
+from scipy.spatial.transform import Rotation
 
 from thlib import data
 from thlib.clip import Clip, Video
@@ -31,10 +32,8 @@ EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order 
 BLENDSHAPES = tuple(
     name.replace("*", side) for name in NAMED["scores"].split() for side in ("Left", "Right")[: 1 + name.count("*")]
 )
-COLOURS = {  # Okabe & Ito 2008: distinct for colour-blind eyes
-    "oval": (86, 180, 233), "brows": (230, 159, 0), "eyes": (0, 158, 115), "iris": (240, 228, 66),
-    "outer": (213, 94, 0), "inner": (204, 121, 167), "rest": (0, 114, 178),
-}  # fmt: skip
+COLOURS = NAMED["colours"]
+CONTOURS = {"oval": [OVAL], "brows": BROWS, "eyes": EYES, "outer": [LIPS_OUTER], "inner": [LIPS_INNER]}
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ class FaceTrack:
     scheme: str = "mesh478"
     filled: np.ndarray | None = None
 
-    @property
-    def shown(self) -> np.ndarray:
-        """bool (T,): the face was found in this very frame, so its picture can be used."""
-        return self.visible if self.filled is None else self.visible & ~self.filled
+    shown = property(
+        lambda self: self.visible if self.filled is None else self.visible & ~self.filled,
+        doc="bool (T,): the face was found in this very frame, so its picture can be used.",
+    )
 
     def to68(self) -> FaceTrack:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""
@@ -124,32 +123,36 @@ def track(
     smooth: int = SMOOTH,
     sidecar: str | Path | None = None,
 ) -> FaceTrack:
-    """Follow one face through a clip.
+    """Follow one face through a clip; through a `Video` once: the track is kept in the cache (`thlib data purge tracks`
+    deletes it: landmarks are biometric data).
 
     detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (read from the file `sidecar`); None: the
-              sidecar if one is given, else the mesh.
+              sidecar if one is given or lies beside the `Video`, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.
     smooth    frames of `FaceTrack.smoothed`; 0 leaves all points as found, those of a single picture as by MediaPipe.
     FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing.
     """
+    if sidecar is None and isinstance(clip, Video) and beside(clip.path).is_file():
+        sidecar = beside(clip.path)
     if detector == "sidecar" or (detector is None and sidecar is not None):
-        return _sidecar(sidecar, clip)
-    return _track(clip, detector or "mesh", face, settle=smooth > 0).smoothed(smooth)
+        found = FaceTrack.load(sidecar)
+        if len(found.points) != clip.n_frames:
+            what = f"The track {sidecar} has {len(found.points)} frames, the clip {clip.n_frames}"
+            raise DataError(f"{what}: track the clip anew.")
+        return found
+    how = detector or "mesh", face, smooth > 0
+    if isinstance(clip, Clip):
+        return _track(clip, *how).smoothed(smooth)
+    key = [data.sha256(clip.path), TRACKER, *how]
+    return FaceTrack._of(data.cached("tracks", key, lambda: _track(clip, *how)._arrays())).smoothed(smooth)
 
 
-def track_file(
-    path: str | Path, *, detector: str | None = None, face: str | int = "largest", smooth: int = SMOOTH
-) -> FaceTrack:
-    """`track` of a video file: from its sidecar (`talk.track.npz` beside `talk.mp4`) if it has one, else kept in the
-    cache (`thlib data purge tracks` deletes it: landmarks are biometric data) and found only once."""
-    if detector == "sidecar" or (detector is None and sidecar(path).is_file()):
-        return _sidecar(sidecar(path), Video(path))
-    key = [data.sha256(path), TRACKER, detector or "mesh", face, smooth > 0]
-    found = data.cached("tracks", key, lambda: _track(Video(path), *key[2:4], settle=key[4])._arrays())
-    return FaceTrack._of(found).smoothed(smooth)
+def track_file(path: str | Path) -> FaceTrack:
+    """`track` of a video file."""
+    return track(Video(path))
 
 
-def sidecar(path: str | Path) -> Path:
+def beside(path: str | Path) -> Path:
     """Where the track of a video or picture lies, if it came with one: `talk.track.npz` beside `talk.mp4`."""
     return Path(path).with_suffix(".track.npz")
 
@@ -174,19 +177,11 @@ def fill_gaps(values: np.ndarray, at: np.ndarray, frames: int) -> tuple[np.ndarr
     return (values[before] * (1 - u) + values[after] * u).astype(values.dtype), visible
 
 
-def _sidecar(path: str | Path | None, clip: Clip | Video) -> FaceTrack:
-    found, n = FaceTrack.load(path), clip.n_frames if isinstance(clip, Video) else len(clip.frames)
-    if len(found.points) != n:
-        raise DataError(f"The track {path} has {len(found.points)} frames, the clip {n}: track the clip anew.")
-    return found
-
-
-def _track(clip: Clip | Video, detector: str, face: str | int, *, settle: bool) -> FaceTrack:
+def _track(clip: Clip | Video, detector: str, face: str | int, settle: bool) -> FaceTrack:
     networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
     if detector not in networks:
         raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
-    frames = clip.frames if isinstance(clip, Clip) else map(clip.picture.to_rgb, clip.decode(0, clip.n_frames))
-    found = _follow(frames, networks[detector](), face, settle=settle)
+    found = _follow(clip.pictures(), networks[detector](), face, settle=settle)
     at = np.array([k for k, here in enumerate(found) if here])
     points, visible = fill_gaps(np.stack([here.points for here in found if here]), at, len(found))
     filled = visible & ~np.isin(np.arange(len(found)), at)
@@ -300,10 +295,7 @@ class Head:
 
 
 def head_fixed(points: np.ndarray, *, shape: np.ndarray | None = None) -> np.ndarray:
-    """Points (T, 478, 3) without the head's motion, place and size, in eye-corner units of `shape` (the neutral).
-
-    >>> head = Head.fit(points);  fixed = head.fix(points);  head.unfix(fixed)  # the points again
-    """
+    """Points (T, 478, 3) without the head's motion, place and size, in eye-corner units of `shape` (the neutral)."""
     return Head.fit(points, shape=shape).fix(points)
 
 
@@ -315,9 +307,7 @@ def face_scale(points: np.ndarray) -> np.ndarray:
 def head_angles(track: FaceTrack) -> np.ndarray:
     """Yaw, pitch, roll (T, 3) in degrees: turned to the image's right, nodding down, tilted clockwise are positive."""
     pose = Head.fit(track.points).matrix if track.pose is None else track.pose
-    r = pose[:, :3, :3] / np.cbrt(np.linalg.det(pose[:, :3, :3]))[:, None, None]
-    yaw, pitch = np.arctan2(-r[:, 0, 2], r[:, 2, 2]), np.arcsin(-r[:, 1, 2].clip(-1, 1))
-    return np.degrees(np.stack([yaw, pitch, np.arctan2(r[:, 1, 0], r[:, 1, 1])], 1))
+    return Rotation.from_matrix(pose[:, :3, :3]).as_euler("YXZ", degrees=True) * [-1, 1, 1]
 
 
 def ear(points: np.ndarray) -> np.ndarray:
@@ -348,8 +338,7 @@ def draw(points: np.ndarray, size: tuple[int, int], *, over: np.ndarray | None =
         cv2.circle(image, dot.tolist(), 10 * thick, COLOURS["rest"], cv2.FILLED, cv2.LINE_AA, 4)
     if len(points) == 68:
         return image
-    lines = {"oval": [OVAL], "brows": BROWS, "eyes": EYES, "outer": [LIPS_OUTER], "inner": [LIPS_INNER]}
-    for name, contours in lines.items():
+    for name, contours in CONTOURS.items():
         cv2.polylines(image, [xy[c] for c in contours], True, COLOURS[name], thick, cv2.LINE_AA, 4)
     for centre, *rim in IRIS:
         radius = np.linalg.norm(xy[rim] - xy[centre], axis=1).mean()

@@ -84,7 +84,7 @@ def track(name: str) -> landmarks.FaceTrack:
     """A clip's or a picture's track."""
     path = data.path(name)
     if path.suffix != ".png" and path.suffix != ".jpg":
-        return landmarks.track_file(path, smooth=0)
+        return landmarks.track(clip.Video(path), smooth=0)
     picture = np.ascontiguousarray(Image.open(path).convert("RGB"))[None]
     return landmarks.track(clip.Clip(picture, Fraction(25), np.zeros((1, 1), np.float32), 16000), smooth=0)
 

@@ -49,7 +49,7 @@ def footage(split: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, st
             found = track_file(video.path)
             if found.visible.mean() < 0.8:
                 continue
-            sound = mono16k(video.audio(), video.audio_rate)
+            sound = mono16k(video.audio, video.audio_rate)
             loud = np.interp(np.arange(video.n_frames) / float(FPS), *_loudness(sound))
             rest = np.median(found.controls[loud <= np.quantile(loud, 0.2)], axis=0)
             yield sound, log_mel(sound, FPS, video.n_frames), (found.controls - rest) * SPOKEN, file

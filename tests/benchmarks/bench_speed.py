@@ -248,7 +248,7 @@ def test_edit(race, film, wish, tmp_path):
         return edited
 
     def plain():
-        track(video)
+        track(video.clip())
         reencoded(str(video.path), str(tmp_path / "a.mp4"))
 
     [(_, _, made)] = ours().pieces

@@ -12,7 +12,7 @@ window around each edit is decoded, tracked and drawn; outside the spans every f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -28,7 +28,7 @@ from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
-from thlib.landmarks import FaceTrack, Head, sidecar, track, track_file
+from thlib.landmarks import FaceTrack, Head, beside, track
 from thlib.speech import Speech, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
@@ -52,7 +52,9 @@ class Edit:
     words: list[Word]
     spans: list[tuple[float, float]]
     notes: tuple[str, ...]
-    details: dict = field(default_factory=dict)
+    method: str
+    seed: int = 0
+    weights: tuple[Path, ...] = ()
 
     @property
     def clip(self) -> Clip:
@@ -66,16 +68,12 @@ class Edit:
         exact: lossless outside the edits, in a larger file. Without a badge the provenance says so. Where the source
         came with its track and words, so does the result: it can be edited again on a machine that can reach nothing.
         """
-        path, in_memory = Path(path), isinstance(self.source, Clip)
-        pieces = [(a, b, _badged(c) if badge else c) for a, b, c in self.pieces]
-        record = provenance.record(
-            None if in_memory else self.source.path,
-            self.spans,
-            actions=self.notes,
-            seed=self.details.get("seed"),
-            weights=self.details.get("weights", ()),
-            details={"method": self.details.get("method"), "badge": badge},
-        )
+        path, in_memory, pieces = Path(path), isinstance(self.source, Clip), self.pieces
+        if badge:
+            pieces = [(a, b, replace(c, frames=provenance.badge(c.frames))) for a, b, c in pieces]
+        known, told = None if in_memory else self.source.path, {"method": self.method, "badge": badge}
+        how = {"actions": self.notes, "seed": self.seed, "weights": self.weights, "details": told}
+        record = provenance.record(known, self.spans, **how)
         tags = provenance.container_tags(record)
         if in_memory:
             write(path, splice_clip(self.source, pieces), exact=exact, metadata=tags)
@@ -83,14 +81,14 @@ class Edit:
             self.source.splice(pieces, path, exact=exact, metadata=tags)
         provenance.write_sidecar(path, record)
         provenance.write_captions(path.with_suffix(".vtt"), self.words)
-        if not in_memory and sidecar(self.source.path).is_file():
-            self._track().save(sidecar(path))
+        if not in_memory and beside(self.source.path).is_file():
+            self._track().save(beside(path))
             write_textgrid(path.with_suffix(".TextGrid"), self.words)
         return path
 
     def _track(self) -> FaceTrack:
         """The source's track with the new landmarks; controls within an edit are those of the nearer border."""
-        found, fps, moved = track_file(self.source.path), self.source.fps, 0
+        found, fps, moved = track(self.source), self.source.fps, 0
         for (t0, t1, clip), points in zip(self.pieces, self.points):
             first, last, n = round(t0 * fps) + moved, round(t1 * fps) + moved, len(clip.frames)
             index = np.arange(len(found.points))
@@ -99,10 +97,6 @@ class Edit:
             found.points[first : first + n] = points
             moved += n - (last - first)
         return replace(found, pose=Head.fit(found.points).matrix)
-
-
-def _badged(clip: Clip) -> Clip:
-    return Clip(provenance.badge(clip.frames), clip.fps, clip.audio, clip.audio_rate)
 
 
 @dataclass(frozen=True)
@@ -175,9 +169,9 @@ class TextEditPipeline:
         """
         if method != "classic":
             raise EditError(f"The method {method!r} is unknown; take 'classic'.")
-        fps, total = source.fps, _length(source)
-        _check_words(words, float(total / fps))
-        spans, sound = diff(words, edited_text), _sound_of(source)
+        fps, total = source.fps, source.n_frames
+        _check_words(words, source.duration)
+        spans, sound = diff(words, edited_text), _dark(total, source.audio, source)
         if (most := max(len(span.new) for span in spans)) > FASTEST * LONGEST:
             raise EditError(f"One edit has {most} new words; it may last {LONGEST:.0f} s: split it into shorter ones.")
         found = patches(sound, words, spans, speech=speech)
@@ -194,16 +188,15 @@ class TextEditPipeline:
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             moved += patch.n_frames - (patch.k1 - patch.k0)
-        details = {"seed": seed, "method": f"{method}, lips by {self.lips}", "weights": self.weights}
-        notes = tuple(" ".join(patch.notes) or SOURCES[patch.source] for patch in found)
-        return Edit(source, pieces, points, retime(words, found), spans, notes, details)
+        notes, how = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found), f"{method}, lips by {self.lips}"
+        return Edit(source, pieces, points, retime(words, found), spans, notes, how, seed, self.weights)
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
 
         moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border.
         """
-        fps, total = source.fps, _length(source)
+        fps, total = source.fps, source.n_frames
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
@@ -214,14 +207,13 @@ class TextEditPipeline:
         heard = sound.cut(begin + moved, end + moved + grown)
         mel = log_mel(heard.mono16k(), fps, end - begin + grown)
         words = [Word(w.text, w.start - float(begin / fps), w.end - float(begin / fps)) for w in words]
-        seen = _track(source, clip, begin, end)
+        known = isinstance(source, Video) and beside(source.path).is_file()  # the whole video's track came with it
+        seen = track(source).window(begin, end) if known else track(clip)
         found = Window(clip, seen, mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown)
         for k, seen in zip((first - 1, last), found.border(found.track.shown)):
             if seen is not None and not seen:
-                raise FaceError(
-                    f"No face is seen at {float(k / fps):.2f} s, where the edit meets the footage; "
-                    "edit words around which the face is visible."
-                )
+                where = f"{float(k / fps):.2f} s, where the edit meets the footage"
+                raise FaceError(f"No face is seen at {where}; edit words around which the face is visible.")
         return found
 
     def motion(self, window: Window) -> np.ndarray:
@@ -239,31 +231,8 @@ class TextEditPipeline:
         points, pictures = window.track.points, window.clip.frames
         left, right = (None if k is None else (pictures[k], points[k]) for k in window.border(range(len(points))))
         stays = np.flatnonzero(window.footage.visible)
-        return stage2.render(left, right, target=target, library=(_Picked(pictures, stays), points[stays]))
-
-
-class _Picked(Sequence):
-    """Some of many frames, none of them copied."""
-
-    def __init__(self, frames: np.ndarray, index: np.ndarray):
-        self.frames, self.index = frames, index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, k: int) -> np.ndarray:
-        return self.frames[self.index[k]]
-
-
-def _track(source: Clip | Video, clip: Clip, begin: int, end: int) -> FaceTrack:
-    """The face in frames [begin, end) of `source`, which are `clip`: from its sidecar where it came with one."""
-    if isinstance(source, Video) and sidecar(source.path).is_file():
-        return track_file(source.path).window(begin, end)
-    return track(clip)
-
-
-def _length(source: Clip | Video) -> int:
-    return len(source.frames) if isinstance(source, Clip) else source.n_frames
+        library = [pictures[k] for k in stays], points[stays]  # views, none of them copied
+        return stage2.render(left, right, target=target, library=library)
 
 
 def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:
@@ -272,14 +241,8 @@ def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:
     return max(0, patch.k0 - margin), min(total, patch.k1 + margin)
 
 
-def _sound_of(source: Clip | Video) -> Clip:
-    """All the sound of a source under pictures of one pixel: what `patches` and `splice_clip` need of it."""
-    if isinstance(source, Clip):
-        return replace(source, frames=source.frames[:, :1, :1])
-    return _dark(source.n_frames, source.audio(), source)
-
-
 def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
+    """Sound under n pictures of one pixel: what `patches` and `splice_clip` need of it."""
     return Clip(np.zeros((n, 1, 1, 3), np.uint8), like.fps, audio, like.audio_rate)
 
 
@@ -287,15 +250,11 @@ def _check_words(words: Sequence[Word], seconds: float) -> None:
     for before, word in pairwise([Word("", 0.0, 0.0), *words]):
         if not before.start <= word.start <= word.end <= seconds + 0.1:
             where = f"{word.text!r} lies at {word.start:.2f}-{word.end:.2f} s of {seconds:.2f} s"
-            raise EditError(
-                f"{where}, or before the word ahead of it; give words in order, with the times of this video."
-            )
+            raise EditError(f"{where}, or before the word ahead; give words in order, with the times of this video.")
 
 
 def _check_length(found: Sequence[Patch]) -> None:
     for patch in found:
         if (seconds := patch.n_frames / patch.fps) > LONGEST:
-            words = " ".join(w.text for w in patch.words)
-            raise EditError(
-                f"{words!r} lasts {float(seconds):.1f} s; an edit may have {LONGEST:.0f} s: split it into shorter ones."
-            )
+            what = f"{' '.join(w.text for w in patch.words)!r} lasts {float(seconds):.1f} s"
+            raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")

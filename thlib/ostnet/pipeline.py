@@ -27,7 +27,7 @@ from thlib import landmarks, provenance
 from thlib.clip import MAX_BYTES, Clip, Video, write
 from thlib.data import sha256
 from thlib.errors import DataError, FaceError, MediaError
-from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, mouth_opening, sidecar, track
+from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, beside, mouth_opening, track
 from thlib.presenter.face import displacement
 from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
 
@@ -52,8 +52,8 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
     than `SMALLEST` pixels.
     """
     pixels = _pixels(image)
-    if isinstance(image, str | Path) and sidecar(image).is_file():
-        return pixels, _large(FaceTrack.load(sidecar(image)).window(0, 1), "picture", SMALLEST)
+    if isinstance(image, str | Path) and beside(image).is_file():
+        return pixels, _large(FaceTrack.load(beside(image)).window(0, 1), "picture", SMALLEST)
     seen = len(landmarks.faces(pixels))
     if not 0 <= (face or 0) < seen:
         raise FaceError(f"The picture shows {seen} faces; give one with a face that is seen from the front.")
@@ -73,7 +73,7 @@ def _large(found: FaceTrack, what: str, least: int) -> FaceTrack:
 def _pixels(image: Picture) -> np.ndarray:
     try:
         if isinstance(image, str | Path) and Path(image).suffix.lower() in VIDEOS:
-            return next(map((video := Video(image)).picture.to_rgb, video.decode(0, 1)))
+            return next(Video(image).pictures(0, 1))
         opened = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
         picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith("I"):  # 16 bits
@@ -96,7 +96,6 @@ def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
     mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other.
     """
-
     rigid = (points[..., RIGID, :].astype(float) for points in (driving, source))
     theirs, own = (np.sqrt(((p - p.mean(-2, keepdims=True)) ** 2).sum((-1, -2))) for p in rigid)
     return theirs / own
@@ -231,7 +230,7 @@ class OSTNetPipeline:
         mode, face: see `retarget` and `portrait`. MediaError, FaceError and DataError say what does not fit.
         """
         frames, sound = _reenacted(source_image, driving, mode, face)
-        if (size := sound.frames.nbytes * _length(driving)) > MAX_BYTES:
+        if (size := sound.frames.nbytes * driving.n_frames) > MAX_BYTES:
             need = f"{size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}"
             raise MediaError(f"The result would take {need}; write it to a file with `save`, or give less.")
         return replace(sound, frames=np.stack(list(frames)))
@@ -251,13 +250,13 @@ class OSTNetPipeline:
         shown = sha256(source_image) if isinstance(source_image, str | Path) else None
         record = provenance.record(
             driving.path if isinstance(driving, Video) else None,
-            [(0.0, _length(driving) / float(driving.fps))],
+            [(0.0, driving.duration)],
             actions=["A portrait follows the motion of the source."],
             details={"method": f"reenactment, {mode}", "badge": badge, "portrait": shown},
         )
         if badge:
             frames = (provenance.badge(frame[None], "AI-generated")[0] for frame in frames)
-        frames = tqdm(frames, total=_length(driving), desc=Path(out).name, disable=None)  # None: on a terminal alone
+        frames = tqdm(frames, total=driving.n_frames, desc=Path(out).name, disable=None)  # None: on a terminal alone
         write(out, sound, frames=frames, metadata=provenance.container_tags(record))
         provenance.write_sidecar(out, record)
         return Path(out)
@@ -268,18 +267,7 @@ def _reenacted(
 ) -> tuple[Iterator[np.ndarray], Clip]:
     """The new frames, and the driver's sound under one picture of the portrait's size."""
     image, source = portrait(source_image, face=face)
-    if isinstance(driving, Clip):
-        found, pictures, audio = track(driving), driving.frames, driving.audio
-    else:
-        found, pictures = (
-            landmarks.track_file(driving.path),
-            map(driving.picture.to_rgb, driving.decode(0, driving.n_frames)),
-        )
-        audio = driving.audio()
-    target = retarget(source, _large(found, "video", SMALLEST // 2), mode=mode)
-    frames = render(image, source.points[0], target=target, driving=pictures, points=found.points)
-    return frames, Clip(image[None], driving.fps, audio, driving.audio_rate)
-
-
-def _length(driving: Clip | Video) -> int:
-    return len(driving.frames) if isinstance(driving, Clip) else driving.n_frames
+    found = _large(track(driving), "video", SMALLEST // 2)
+    target = retarget(source, found, mode=mode)
+    frames = render(image, source.points[0], target=target, driving=driving.pictures(), points=found.points)
+    return frames, Clip(image[None], driving.fps, driving.audio, driving.audio_rate)

@@ -31,13 +31,7 @@ from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
 _VISEMES = yaml.safe_load((Path(__file__).parents[1] / "static" / "visemes.yaml").read_text())
-_GROUPS = (
-    {"J": "jawOpen", "O": "tongueOut"},
-    {"R": "mouthPucker", "F": "mouthFunnel", "W": "mouthStretch*", "S": "mouthSmile*"},
-    {"L": "mouthLowerDown*", "T": "mouthUpperUp*"},
-    {"C": "mouthClose", "P": "mouthPress*", "B": "mouthRollLower"},
-)
-_TWO = {"AW": ("AA", "UH"), "AY": ("AA", "IH"), "EY": ("EH", "IY"), "OW": ("AO", "UW"), "OY": ("AO", "IH")}
+_GROUPS, _TWO = _VISEMES["groups"], _VISEMES["diphthongs"]
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
 BITTEN = 0.3  # mouthRollLower at which the lower lip is at the teeth
 ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
