@@ -396,8 +396,8 @@ def test_consent_follows_the_bytes_not_the_name(clean):
     assert data.consent(put(clean / "set/f", b"stranger")) == data.Consent("unknown", "no")
     assert data.consent("set/g") == data.Consent("yes", "no")
     assert data.consent("set/nothing") == data.consent("no-set/f") == data.Consent("unknown", "no")
-    assert data.publishable(clean / "renamed.mp4")
-    assert not data.publishable("set/g")
+    assert data.consent(clean / "renamed.mp4").publish == "yes"
+    assert data.consent("set/g").publish == "no"
 
 
 def test_consent_of_what_ships(monkeypatch):
@@ -410,5 +410,5 @@ def test_consent_of_what_ships(monkeypatch):
 
 def test_consent_of_real_footage_by_its_bytes(mirror, monkeypatch):
     monkeypatch.delenv("THLIB_MANIFESTS")
-    assert data.publishable(mirror / "portraits/pearl_earring.jpg")
-    assert not data.publishable(mirror / "talking-clips/lp_d0.mp4")
+    assert data.consent(mirror / "portraits/pearl_earring.jpg").publish == "yes"
+    assert data.consent(mirror / "talking-clips/lp_d0.mp4").publish == "no"

@@ -210,7 +210,7 @@ def pictures(root: Path) -> list[str]:
     complaints += [f"{name} is listed but not there" for name in sorted(set(listed) - found)]
     for name, entry in listed.items():
         for source in entry["sources"]:
-            if source != "drawn" and not data.publishable(source):
+            if source != "drawn" and data.consent(source).publish != "yes":
                 complaints.append(f"{name} shows {source}, whose people did not agree to be published")
     return complaints
 

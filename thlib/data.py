@@ -31,7 +31,8 @@ from thlib.errors import DataError
 
 @dataclass(frozen=True)
 class Consent:
-    """What the people in a file agreed to. `edit`: "yes", "no" or "unknown"; `publish`: "yes" or "no"."""
+    """What the people in a file agreed to. `edit`: "yes", "no" or "unknown"; `publish` ("yes" or "no"): to be seen in a
+    README, a report or a committed picture."""
 
     edit: str = "unknown"
     publish: str = "no"
@@ -106,19 +107,16 @@ def path(entry: str) -> Path:
 
 def status(name: str) -> dict[str, str]:
     """Where each file of a data set lies: "cache", "mirror" (a folder) or "absent"; opens no connection."""
-    roots = {place: root for place, root in _roots().items() if isinstance(root, Path)}
-    return {
-        file: next((place for place, root in roots.items() if (root / name / file).is_file()), "absent")
-        for file in manifest(name).files
-    }
+    roots = [(place, root / name) for place, root in _roots().items() if isinstance(root, Path)]
+    found = {file: [place for place, root in roots if (root / file).is_file()] for file in manifest(name).files}
+    return {file: (places or ["absent"])[0] for file, places in found.items()}
 
 
 def missing(*needs: str) -> list[str]:
     """Which of the data sets, or single files ("set/file"), are not wholly on this machine."""
     places = {need: (status(need.partition("/")[0]), need.partition("/")[2]) for need in needs}
-    return [
-        n for n, (all_, file) in places.items() if "absent" in ([all_.get(file, "absent")] if file else all_.values())
-    ]
+    found = {n: [all_.get(file, "absent")] if file else all_.values() for n, (all_, file) in places.items()}
+    return [need for need, where in found.items() if "absent" in where]
 
 
 def mirror(dest: str | Path, sets: Iterable[str] | None = None) -> list[Path]:
@@ -178,11 +176,6 @@ def consent(file: str | Path) -> Consent:
     name, _, entry = str(file).partition("/")
     listed = manifest(name).files if name in names() else {}
     return listed[entry].consent if entry in listed else Consent()
-
-
-def publishable(file: str | Path) -> bool:
-    """Whether a file may be seen in a README, a report or a committed picture; known as in `consent`."""
-    return consent(file).publish == "yes"
 
 
 def sha256(file: str | Path) -> str:

@@ -3,7 +3,7 @@
 # T frames  B mel bands (80)  L landmarks (478)
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from thlib import data
 from thlib.clip import Video, Word, mono16k
 from thlib.errors import FaceError, MediaError
-from thlib.landmarks import FaceTrack, Head, track_file
+from thlib.landmarks import FaceTrack, Head, track
 from thlib.speech import log_mel, read_align
 
 ENOUGH = 0.8  # share of frames that must show the face for a clip to teach anything
@@ -54,15 +54,8 @@ class Footage:
         fixed = Head.fit(track.points, shape=shape).fix(track.points)
         return cls(name, tuple(words), mel, fixed, shape, track.visible, spoken)
 
-    @property
-    def rest(self) -> np.ndarray:
-        """The mean face (478, 3) over the spoken frames."""
-        return self.fixed[self.spoken].mean(0)
-
-    @property
-    def motion(self) -> np.ndarray:
-        """Displacement (T, 478, 3) from `rest`, in eye-corner units."""
-        return self.fixed - self.rest
+    rest = property(lambda self: self.fixed[self.spoken].mean(0), doc="The mean face (478, 3) over the spoken frames.")
+    motion = property(lambda self: self.fixed - self.rest, doc="Displacement (T, 478, 3) from `rest`, in eye corners.")
 
 
 def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
@@ -72,11 +65,11 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     """
     if (video := Video(path)).silent:
         raise MediaError(f"{path} has no sound: give a video with a sound track.")
-    track = track_file(path)
-    if track.visible.mean() < ENOUGH:
-        raise FaceError(f"{path} shows a face in {track.visible.mean():.0%} of its frames; {ENOUGH:.0%} are needed.")
+    found = track(video)
+    if (share := found.visible.mean()) < ENOUGH:
+        raise FaceError(f"{path} shows a face in {share:.0%} of its frames; {ENOUGH:.0%} are needed.")
     mel = log_mel(mono16k(video.audio, video.audio_rate), video.fps, video.n_frames)
-    return Footage.of(Path(path).stem, track, mel=mel, words=words)
+    return Footage.of(Path(path).stem, found, mel=mel, words=words)
 
 
 def grid(split: str) -> list[Footage]:
@@ -87,17 +80,14 @@ def grid(split: str) -> list[Footage]:
     name = "grid-speakers" if split == "others" else "grid-s1"
     files = data.manifest(name).files
     wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and (entry.split or "others") == split]
-    return list(_usable(name, wanted))
 
-
-def _usable(name: str, files: Iterable[str]) -> Iterable[Footage]:
     def one(file: str) -> Footage | None:
         align = Path(file).with_suffix(".align").name
-        words = read_align(data.path(f"{name}/{align}")) if align in data.manifest(name).files else ()
+        words = read_align(data.path(f"{name}/{align}")) if align in files else ()
         try:
             return load(data.path(f"{name}/{file}"), words)
         except FaceError:
             return None
 
     with ThreadPoolExecutor(2) as pool:
-        yield from (footage for footage in pool.map(one, files) if footage)
+        return [footage for footage in pool.map(one, wanted) if footage]

@@ -149,11 +149,9 @@ class FaceAlignment:
     def __init__(self):
         """Load both networks on the CPU. DataError names the weight files where they are missing."""
         if "absent" in data.status("face-alignment").values():
-            raise DataError(
-                f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each): get them by `thlib data fetch "
-                "face-alignment`, or from https://www.adrianbulat.com/downloads/python-fan/ into the folder "
-                "face-alignment of a mirror (THLIB_MIRROR), or take detector='mesh'."
-            )
+            what = f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each)"
+            how = "by thlib data fetch, or from https://www.adrianbulat.com/downloads/python-fan/ into the mirror's folder"
+            raise DataError(f"{what}: get them {how} face-alignment, or take detector='mesh'.")
         fan, s3fd = map(data.fetch("face-alignment").get, FAN)
         import face_alignment
         import torch

@@ -78,12 +78,9 @@ class LipReader:
     _lda: LinearDiscriminantAnalysis | None = field(default=None, repr=False)
 
     def _features(self, words: Sequence[np.ndarray]) -> np.ndarray:
-        rows = []
-        for lips in words:
-            codes = self._pca.transform(lips.reshape(len(lips), -1))  # (T, components)
-            places = np.linspace(0, len(lips) - 1, self.times)
-            rows.append(np.stack([np.interp(places, np.arange(len(lips)), c) for c in codes.T]).ravel())
-        return np.stack(rows)
+        codes = [self._pca.transform(lips.reshape(len(lips), -1)) for lips in words]  # (T, components)
+        places = [np.linspace(0, len(c) - 1, self.times) for c in codes]
+        return np.stack([np.ravel([np.interp(p, np.arange(len(c)), k) for k in c.T]) for p, c in zip(places, codes)])
 
     def fit(self, words: Sequence[np.ndarray], labels: Sequence[str]) -> LipReader:
         """Learn from words: a list of (T_i, P, 2) lip motions and what each one says."""
@@ -215,9 +212,7 @@ def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> 
     `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts.
     """
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (frame, neighbour)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
-        *grey, None
-    )  # (H, W, 2): frame to neighbour
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # (H, W, 2): to neighbour
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     moved = cv2.remap(neighbour, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return psnr(moved[mask], frame[mask])

@@ -39,10 +39,10 @@ class Report:
     marks: tuple[str, ...]
     problems: tuple[str, ...]
 
-    @property
-    def spans(self) -> list[tuple[float, float]]:
-        """The generated spans, (start, end) in seconds; empty for a file without marks."""
-        return [span for span, _ in _changes(self.record)] if self.record else []
+    spans = property(
+        lambda self: [span for span, _ in _changes(self.record)] if self.record else [],
+        doc="The generated spans, (start, end) in seconds; empty for a file without marks.",
+    )
 
     def __str__(self) -> str:
         """The report as lines of text."""

@@ -23,12 +23,10 @@ FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, FILL]))  # the landm
 STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
 
-_TINY = 1e-30
-
 
 def _phi(squared: torch.Tensor) -> torch.Tensor:
     # r^2 log r from r^2; the clamp keeps value and gradient 0 at r = 0.
-    return 0.5 * squared * torch.log(squared.clamp_min(_TINY))
+    return 0.5 * squared * torch.log(squared.clamp_min(1e-30))
 
 
 def _pairwise(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -105,16 +103,12 @@ def dense_flow(
     spline = ThinPlateSpline(torch.as_tensor(source, dtype=torch.float64), smoothing=smoothing)
     target = torch.as_tensor(values, dtype=torch.float64)
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # the parts are small: on a busy machine two threads wait for each other, fifty times as long
+    torch.set_num_threads(1)  # parts are small: on a busy machine two threads wait for each other, fifty times as long
     try:
         flow = torch.cat([spline.apply(target, part) for part in grid.split(2048)])  # parts that stay in the cache
     finally:
         torch.set_num_threads(threads)
-    flow = flow.numpy().reshape(len(ys), len(xs), -1)
-    if step > 1:
-        flow = cv2.resize(flow, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+    flow = cv2.resize(flow.numpy().reshape(len(ys), len(xs), -1), None, fx=step, fy=step)  # bilinearly
     return flow.reshape(*flow.shape[:2], -1)[step : step + height, step : step + width]
 
 

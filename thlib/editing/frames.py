@@ -76,9 +76,7 @@ def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
     if ends[0][0].shape != ends[-1][0].shape:
         raise EditError(f"The border frames have sizes {ends[0][0].shape} and {ends[-1][0].shape}; give the same size.")
     if target.ndim != 3 or target.shape[1:] != ends[0][1].shape:
-        raise EditError(
-            f"The target landmarks have shape {target.shape}; give (N, *{ends[0][1].shape}) as at the borders."
-        )
+        raise EditError(f"The target landmarks are {target.shape}; give (N, *{ends[0][1].shape}) as at the borders.")
 
 
 # --- The border frames, in between ------------------------------------------------------------------------------------

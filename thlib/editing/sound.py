@@ -325,10 +325,7 @@ class _Join:
     half: int
     cost: float = 0.0  # dB
 
-    @property
-    def end(self) -> int:
-        """One past the last sample of the fade."""
-        return self.at + self.half
+    end = property(lambda self: self.at + self.half, doc="One past the last sample of the fade.")
 
 
 def _join(before: _Piece, after: _Piece, pause: float, last: _Join, clip: Clip) -> _Join:

@@ -248,12 +248,10 @@ class OSTNetPipeline:
         """Write what the call returns to `out`, frame by frame, with a badge on it and its provenance beside it."""
         frames, sound = _reenacted(source_image, driving, mode, face)
         shown = sha256(source_image) if isinstance(source_image, str | Path) else None
-        record = provenance.record(
-            driving.path if isinstance(driving, Video) else None,
-            [(0.0, driving.duration)],
-            actions=["A portrait follows the motion of the source."],
-            details={"method": f"reenactment, {mode}", "badge": badge, "portrait": shown},
-        )
+        known, span = driving.path if isinstance(driving, Video) else None, (0.0, driving.duration)
+        told = {"method": f"reenactment, {mode}", "badge": badge, "portrait": shown}
+        actions = ["A portrait follows the motion of the source."]
+        record = provenance.record(known, [span], actions=actions, details=told)
         if badge:
             frames = (provenance.badge(frame[None], "AI-generated")[0] for frame in frames)
         frames = tqdm(frames, total=driving.n_frames, desc=Path(out).name, disable=None)  # None: on a terminal alone

@@ -162,15 +162,8 @@ def _looks(who: Person, halvings: int) -> tuple[np.ndarray, tuple]:
     colours = palette[mesh["kind"]] * (1 - stubble) + stubble * hair
     key, around, fill = who.power
     sky, warm = around * np.array([0.97, 1.0, 1.04]), np.array([1 + who.warmth, 1, 1 - who.warmth])
-    lights = [
-        who.light,
-        key * warm,
-        sky,
-        0.55 * sky,
-        fill * np.array([0.9, 1, 1.1]),
-        who.backdrop[:3],
-        who.backdrop[3:],
-    ]
+    lights = [who.light, key * warm, sky, 0.55 * sky, fill * np.array([0.9, 1, 1.1])]
+    lights += [who.backdrop[:3], who.backdrop[3:]]
     texture = _texture(who)
     for _ in range(halvings):
         texture = cv2.resize(texture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
