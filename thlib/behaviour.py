@@ -82,8 +82,7 @@ def blinks(ear: np.ndarray, fps: Fraction | float, *, shut: Callable | None = No
     """Frames [start, end) of blinks, from eye aspect ratios (T,) or (T, 2 eyes): shut for at least SHORTEST.
 
     shut  says of windows (T, 7), the mean of both eyes from 0.1 s before to 0.1 s after, where the eyes are shut, such
-          as `predict` of a support vector machine (EmoFace); None: where the ratio is below SHUT.
-    """
+          as `predict` of a support vector machine (EmoFace); None: where the ratio is below SHUT."""
     ear, frame = np.asarray(ear, float).reshape(len(ear), -1).mean(1), np.arange(len(ear))
     windows = np.interp(frame[:, None] + np.arange(-3, 4) * float(fps / 30), frame, ear)
     closed = ear < SHUT if shut is None else np.asarray(shut(windows), bool)

@@ -66,8 +66,7 @@ def edit(
 ) -> None:
     """Change the words of a talking video; what lies outside of the edit stays as it is.
 
-    thlib edit talk.mp4 --transcript t.txt --replace "now=soon" --insert "f=>very" --delete "bin" -o out.mp4
-    """
+    thlib edit talk.mp4 --transcript t.txt --replace "now=soon" --insert "f=>very" --delete "bin" -o out.mp4"""
     if text and (replace or insert or delete):
         raise EditError("--text was given together with single edits: give the whole edited text, or edits of words")
     if sound_text and not sound:
@@ -114,8 +113,7 @@ def animate(
 ) -> None:
     """Curves of a face rig from speech and an emotion, with blinks, gaze and head motion; or a face that follows them.
 
-    thlib animate speech.wav --emotion happy -o talk.csv
-    """
+    thlib animate speech.wav --emotion happy -o talk.csv"""
     kinds = (".csv", ".txt", ".mp4")
     if out.suffix.lower() not in kinds or (portrait and out.suffix.lower() != ".mp4"):
         needed = "an .mp4, since a portrait was given" if portrait else f"a file ending in {', '.join(kinds)}"
@@ -155,8 +153,7 @@ def reenact(
 ) -> None:
     """Let a portrait follow another person's video, with its sound, at the portrait's size.
 
-    thlib reenact portrait.jpg driving.mp4 -o out.mp4
-    """
+    thlib reenact portrait.jpg driving.mp4 -o out.mp4"""
     _check_out(out, [portrait, driving])
     from thlib.clip import Video
     from thlib.ostnet import OSTNetPipeline
@@ -179,8 +176,7 @@ def train(
 ) -> None:
     """Train a model; killed and called again, it goes on where it was. `accelerate launch` serves several processes.
 
-    thlib train editing.regressor -o weights    # then TextEditPipeline.from_pretrained("weights")
-    """
+    thlib train editing.regressor -o weights    # then TextEditPipeline.from_pretrained("weights")"""
     if model != "editing.regressor":
         raise TrainingError(f"there is no model {model!r} to train: take editing.regressor")
     from thlib import footage
@@ -270,8 +266,7 @@ def say_words(
 ) -> None:
     """A presenter says a text; its words, track and provenance lie beside the video, exact.
 
-    thlib presenter say "Hello" --emotion happy --identity 7 --out hello.mp4
-    """
+    thlib presenter say "Hello" --emotion happy --identity 7 --out hello.mp4"""
     _check_out(out, [])
     if not 64 <= size <= 2048:
         raise MediaError(f"{size} rows and columns were asked for: choose 64 to 2048")

@@ -44,9 +44,7 @@ class Phone(Word):
 @dataclass(frozen=True)
 class Clip:
     """A window of video in memory: frames uint8 (T, H, W, 3) RGB at `fps`, audio float32 (S, C) at `audio_rate`.
-
-    Audio begins when frame 0 begins; a silent clip has audio of shape (0, 1) at 16000. MediaError for other types.
-    """
+    Audio begins when frame 0 begins; a silent clip has audio of shape (0, 1) at 16000. MediaError for other types."""
 
     frames: np.ndarray
     fps: Fraction
@@ -123,9 +121,7 @@ def timeline(edits: Sequence[Edit], fps: Fraction, n_frames: int) -> list[Piece]
 
 def splice_clip(clip: Clip, edits: Sequence[Edit]) -> Clip:
     """`clip` with every [t0, t1) replaced by another clip (longer, shorter, of 0 frames); all else is the same bytes.
-
-    Several edits at once, times on the old timeline. EditError for bad spans, MediaError for clips that do not fit.
-    """
+    Several edits at once, times on the old timeline. EditError for bad spans, MediaError for clips that do not fit."""
     _check_fit(edits, clip)
     frames, sound, rate = [], [clip.audio[:0]], clip.audio_rate
     for piece in timeline(edits, clip.fps, len(clip.frames)):
@@ -163,9 +159,7 @@ def _samples(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 class Video(Source):
     """A video file, read lazily: memory does not grow with its length. Attributes and errors: `thlib.mux.Source`'s.
-
-    What it has in common with a `Clip`: n_frames, fps, size, duration, silent, audio, audio_rate, pictures.
-    """
+    What it has in common with a `Clip`: n_frames, fps, size, duration, silent, audio, audio_rate, pictures."""
 
     silent = property(lambda self: not self.channels, doc="True where there is no sound track.")
     audio = property(lambda self: self._heard(0, self.n_frames), doc="All sound float32 (S, C); (0, 1) without any.")
@@ -175,9 +169,7 @@ class Video(Source):
 
     def window(self, t0: float, t1: float, *, max_bytes: int = MAX_BYTES) -> Clip:
         """The frames that begin in [t0, t1) seconds (to the nearest frame) and their sound.
-
-        MediaError for a span that is empty or outside, or whose frames need more than `max_bytes`.
-        """
+        MediaError for a span that is empty or outside, or whose frames need more than `max_bytes`."""
         first, last = round(t0 * self.fps), round(t1 * self.fps)
         if not 0 <= first < last <= self.n_frames:
             whole = f"{self.path} (0-{self.duration:.3f} s)"
@@ -207,11 +199,9 @@ class Video(Source):
 
     def splice(self, edits: Sequence[Edit], out: str | Path, *, exact: bool = False, metadata: Tags = None) -> Path:
         """Write the video to `out` with every [t0, t1) replaced by a clip: longer, shorter or, to delete, of 0 frames.
-
         Several edits at once, times on the old timeline; memory stays flat. Outside them, `exact` (lossless H.264 and
         FLAC) keeps decoded planes and samples equal, the default keeps >= 45 dB. `metadata` becomes container tags.
-        EditError for bad spans, MediaError for clips that do not fit and files that cannot be read or written.
-        """
+        EditError for bad spans, MediaError for clips that do not fit and files that cannot be read or written."""
         _check_fit(edits, self)
         pieces, sound = timeline(edits, self.fps, self.n_frames), (self.audio_rate, self.channels)
         tape, frames, at = Tape(self), self.decode(0, self.n_frames), 0
@@ -248,11 +238,9 @@ def write(
     path: str | Path, clip: Clip, *, frames: Iterable | None = None, exact: bool = False, metadata: Tags = None
 ) -> Path:
     """Write a clip as mp4, mov or mkv (H.264 at >= 45 dB and AAC; `exact`: RGB without loss and FLAC of 24 bits).
-
     The size stays: odd ones are stored as yuv444p, which some browsers do not play. `metadata` becomes container tags.
     frames: any number of pictures to take, one at a time, instead of the clip's own, under the same sound.
-    The file appears when it is whole. MediaError for a clip without frames and a name that cannot be written.
-    """
+    The file appears when it is whole. MediaError for a clip without frames and a name that cannot be written."""
     if not len(clip.frames):
         raise MediaError("The clip has no frames to write; give one with at least one frame.")
     picture = Picture(clip.size, "gbrp", (0, 2, 1, 13)) if exact else Picture(clip.size)

@@ -41,10 +41,8 @@ class Consent:
 @dataclass(frozen=True)
 class File:
     """One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set.
-
     Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, 0 where unknown.
-    tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard.
-    """
+    tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard."""
 
     licence: str
     tier: str
@@ -91,8 +89,7 @@ def fetch(name: str, files: Iterable[str] | None = None) -> dict[str, Path]:
 
     >>> fetch("mediapipe-face-landmarker")  # {"face_landmarker.task": PosixPath(...)}
 
-    The next call continues a download that was cut off. DataError says what is missing and how to get it.
-    """
+    The next call continues a download that was cut off. DataError says what is missing and how to get it."""
     known = manifest(name)
     if not known.files:
         raise DataError(f"{known.title} ({known.size}) is not downloaded by thlib: {known.how}, see {known.homepage}")
@@ -152,8 +149,7 @@ def cache() -> Path:
 def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of `make()`, made once for each `key` (anything that JSON can write) and kept in the cache as npz.
 
-    >>> cached("tracks", [sha256(video), "mesh", "largest"], lambda: {"points": points})
-    """
+    >>> cached("tracks", [sha256(video), "mesh", "largest"], lambda: {"points": points})"""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache() / f"thlib-{kind}" / f"{digest}.npz"
     spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew
@@ -167,9 +163,7 @@ def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) ->
 
 def consent(file: str | Path) -> Consent:
     """The consent for a file on disk, known by its hash wherever it lies, or for a "set/file" that is not on disk.
-
-    A file that no manifest knows, such as the user's own, has Consent("unknown", "no").
-    """
+    A file that no manifest knows, such as the user's own, has Consent("unknown", "no")."""
     if Path(file).is_file():
         entries = (entry for name in names() for entry in manifest(name).files.values())
         return next((entry.consent for entry in entries if entry.sha256 == sha256(file)), Consent())

@@ -58,8 +58,7 @@ class EmoFacePipeline:
 
         emotion    one of `behaviour.EMOTIONS`; intensity 0 to 1.5. Silence gives a face that listens: it blinks, looks
                    around and keeps its lips together.
-        SpeechError for sound shorter than a frame or not finite, DataError for another emotion or method.
-        """
+        SpeechError for sound shorter than a frame or not finite, DataError for another emotion or method."""
         if method != "classic":
             raise DataError(f"There is no method {method!r}; take 'classic'.")
         if audio.ndim != 1 or len(audio) < RATE / fps or not np.isfinite(audio).all():

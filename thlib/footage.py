@@ -29,10 +29,8 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Footage:
     """One speaker's clip, ready for learning.
-
     name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
-    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words.
-    """
+    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words."""
 
     name: str
     words: tuple[Word, ...]
@@ -60,9 +58,7 @@ class Footage:
 
 def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     """Track a file (from the cache where it was tracked before) and compute its log-mel.
-
-    FaceError where fewer than 80 % of the frames show the face, MediaError for a silent video.
-    """
+    FaceError where fewer than 80 % of the frames show the face, MediaError for a silent video."""
     if (video := Video(path)).silent:
         raise MediaError(f"{path} has no sound: give a video with a sound track.")
     found = track(video)
@@ -74,9 +70,7 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
 
 def grid(split: str) -> list[Footage]:
     """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one clip each of other speakers.
-
-    Clips that hardly show a face (some of the 280 are damaged) are left out. DataError where the corpus is missing.
-    """
+    Clips that hardly show a face (some of the 280 are damaged) are left out. DataError where the corpus is missing."""
     name = "grid-speakers" if split == "others" else "grid-s1"
     files = data.manifest(name).files
     wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and (entry.split or "others") == split]

@@ -46,8 +46,7 @@ class FaceTrack:
     controls float32 (T, 52) blendshape scores in [0, 1], or None; pose float32 (T, 4, 4) from the neutral's units to
              pixels, or None.
     scheme   "mesh478" or "ibug68".
-    filled   bool (T,), or None for nowhere: visible frames whose face was not found and points are interpolated.
-    """
+    filled   bool (T,), or None for nowhere: visible frames whose face was not found and points are interpolated."""
 
     points: np.ndarray
     visible: np.ndarray
@@ -77,10 +76,8 @@ class FaceTrack:
 
     def smoothed(self, frames: int = SMOOTH) -> FaceTrack:
         """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.
-
         Only the similarity of the head is filtered: head-fixed points, so lips and blinks, stay as they were. Where the
-        filter would carry the head by more than 3 % of its scale (a cut of the scene) the frame keeps its own pose.
-        """
+        filter would carry the head by more than 3 % of its scale (a cut of the scene) the frame keeps its own pose."""
         frames = min(frames, len(self.points) - 1 + len(self.points) % 2)
         if frames < 3 or self.scheme != "mesh478":
             return self
@@ -130,8 +127,7 @@ def track(
               sidecar if one is given or lies beside the `Video`, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.
     smooth    frames of `FaceTrack.smoothed`; 0 leaves all points as found, those of a single picture as by MediaPipe.
-    FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing.
-    """
+    FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing."""
     if sidecar is None and isinstance(clip, Video) and beside(clip.path).is_file():
         sidecar = beside(clip.path)
     if detector == "sidecar" or (detector is None and sidecar is not None):
@@ -164,10 +160,8 @@ def faces(frame: np.ndarray) -> list[Face]:
 
 def fill_gaps(values: np.ndarray, at: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Values (K, ...) known in frames `at` (K,), rising -> values (T, ...) in all `frames`, and visible bool (T,).
-
     Gaps of up to LONGEST_GAP frames are interpolated and count as visible; longer ones and the ends repeat the nearest
-    known frame and don't.
-    """
+    known frame and don't."""
     frame = np.arange(frames)
     after = np.searchsorted(at, frame).clip(max=len(at) - 1)
     before = (np.searchsorted(at, frame, side="right") - 1).clip(0)
@@ -194,9 +188,7 @@ def _track(clip: Clip | Video, detector: str, face: str | int, settle: bool) -> 
 
 def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:
     """What is found of one face in each frame; with `settle` a face detected afresh is located twice.
-
-    (The detector frames a face otherwise than its landmarks do: without it the first frame is off by 0.7 %.)
-    """
+    (The detector frames a face otherwise than its landmarks do: without it the first frame is off by 0.7 %.)"""
     found, last, most, alone = [], None, 0, True
     for frame in frames:
         here = net.locate(frame, last) if net.follows and found and found[-1] else None
@@ -231,9 +223,7 @@ def _nearest(seen: list[Face], last: Face, alone: bool) -> Face | None:
 @functools.cache
 def neutral() -> np.ndarray:
     """The mean face (478, 3), symmetric, frontal: x right, y down, z away, eye corners 33 and 263 at x = -0.5 and 0.5.
-
-    Statistics of eight speakers of the GRID corpus (tools/fit_neutral.py), nobody's face.
-    """
+    Statistics of eight speakers of the GRID corpus (tools/fit_neutral.py), nobody's face."""
     return _weights()["points"].astype(np.float32)
 
 
@@ -246,9 +236,7 @@ def mirror_index() -> np.ndarray:
 @dataclass(frozen=True)
 class Head:
     """Where a head is in each frame: pixels = scale · rotation @ fixed + shift, fixed in eye-corner units.
-
-    rotation (T, 3, 3), scale (T,) pixels per unit, shift (T, 3) pixels.
-    """
+    rotation (T, 3, 3), scale (T,) pixels per unit, shift (T, 3) pixels."""
 
     rotation: np.ndarray
     scale: np.ndarray
@@ -257,9 +245,7 @@ class Head:
     @classmethod
     def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Head:
         """The similarity that takes `shape` (478, 3; the neutral) to points (T, 478, 3), by least squares on RIGID.
-
-        Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".
-        """
+        Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns"."""
         if points.shape[1] != 478:
             raise FaceError(f"The head's place needs 478 points, not {points.shape[1]}: track with detector='mesh'.")
         target, source = points[:, RIGID].astype(float), (neutral() if shape is None else shape)[RIGID].astype(float)
@@ -312,9 +298,7 @@ def head_angles(track: FaceTrack) -> np.ndarray:
 
 def ear(points: np.ndarray) -> np.ndarray:
     """Eye aspect ratio (T, 2) of points (T, 478 or 68, 3), image-left eye first: about 0.3 open, below 0.15 closed.
-
-    (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|) in the image plane; Soukupová & Čech 2016, equation 1.
-    """
+    (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|) in the image plane; Soukupová & Čech 2016, equation 1."""
     quads = EAR if points.shape[1] == 478 else np.arange(36, 48).reshape(2, 6)
     p1, p2, p3, p4, p5, p6 = np.moveaxis(points[:, quads, :2], 2, 0)  # each (T, 2 eyes, 2)
     norm = functools.partial(np.linalg.norm, axis=-1)
@@ -328,9 +312,7 @@ def mouth_opening(points: np.ndarray) -> np.ndarray:
 
 def draw(points: np.ndarray, size: tuple[int, int], *, over: np.ndarray | None = None) -> np.ndarray:
     """The dense landmark image uint8 (H, W, 3) of one frame's points (478 or 68, 3), on black or `over` a frame.
-
-    Every point a dot; of the mesh also oval, brows, eyes, irises and both lip contours as lines, each in its colour.
-    """
+    Every point a dot; of the mesh also oval, brows, eyes, irises and both lip contours as lines, each in its colour."""
     image = np.zeros((*size, 3), np.uint8) if over is None else over.copy()
     xy = np.round((points[:, :2] - 0.5) * 16).astype(np.int32)  # cv2 wants pixel centres in 1/16
     thick = max(1, round(float(np.ptp(points[:, 0])) / 200))

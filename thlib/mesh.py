@@ -140,9 +140,7 @@ class FaceMesh:
 
 class FaceAlignment:
     """The 68 points of the package face-alignment (Bulat & Tzimiropoulos 2017), every frame detected afresh, z = 0.
-
-    Its weights are read from a mirror after their hash has matched; nothing is downloaded. Tested on stand-ins only.
-    """
+    Its weights are read from a mirror after their hash has matched; nothing is downloaded. Tested on stand-ins only."""
 
     follows = False
 
@@ -150,7 +148,7 @@ class FaceAlignment:
         """Load both networks on the CPU. DataError names the weight files where they are missing."""
         if "absent" in data.status("face-alignment").values():
             what = f"The detector 'face-alignment' needs {' and '.join(FAN)} (90 MB each)"
-            how = "by thlib data fetch, or from https://www.adrianbulat.com/downloads/python-fan/ into the mirror's folder"
+            how = "by thlib data fetch or from https://www.adrianbulat.com/downloads/python-fan/ into a mirror's folder"
             raise DataError(f"{what}: get them {how} face-alignment, or take detector='mesh'.")
         fan, s3fd = map(data.fetch("face-alignment").get, FAN)
         import face_alignment
@@ -187,9 +185,7 @@ def anchors() -> np.ndarray:
 
 def weighted_suppression(values: np.ndarray, scores: np.ndarray) -> list:
     """Merge detections whose boxes overlap into their score-weighted mean; [(values, best score), ...], best first.
-
-    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,).
-    """
+    values (N, 4 + ...): left, top, right, bottom, then anything; scores (N,)."""
     left, found = np.argsort(-scores), []
     area = (values[:, 2:4] - values[:, :2]).prod(1)
     while len(left):

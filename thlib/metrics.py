@@ -26,10 +26,8 @@ UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 li
 
 def lip_error(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Mean distance of two (T, P, 2) lip motions, in % of the distance of the eye corners.
-
     Both are head-fixed, in eye-corner units, each with its own clip's mean over the unedited words subtracted.
-    Trap: a mouth that never moves scores about 2.1 on GRID and a mumble less; read `LipReader` beside it.
-    """
+    Trap: a mouth that never moves scores about 2.1 on GRID and a mumble less; read `LipReader` beside it."""
     return float(100 * np.linalg.norm(predicted - truth, axis=-1).mean())
 
 
@@ -47,9 +45,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
     """How much `predicted` (T, P, 2) moves against `truth`: ratio of their standard deviations over time.
-
-    1 is lively as life, below 1 mumbles, 0 is held. Trap: jitter raises it.
-    """
+    1 is lively as life, below 1 mumbles, 0 is held. Trap: jitter raises it."""
     return float(np.sqrt(predicted.var(0).mean() / truth.var(0).mean()))
 
 
@@ -67,10 +63,8 @@ def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> i
 @dataclass
 class LipReader:
     """Reads a word from its lips alone: LDA (shrinkage 0.3) on 12 principal components at 12 times across the word.
-
     The word's duration is left out on purpose: alone it reads 0.38 of GRID's digits, and it belongs to the sound.
-    Trap: fitted on true lips of one corpus, it judges only words and camera angles of that corpus.
-    """
+    Trap: fitted on true lips of one corpus, it judges only words and camera angles of that corpus."""
 
     components: int = 12
     times: int = 12
@@ -134,18 +128,14 @@ def mouth_box(points: np.ndarray, *, height: float, width: float) -> tuple[slice
 
 def scale_error(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """log(size / reference's size) (T,) of faces (T, 478, 3) against (T or 1, 478, 3): 0.1 is about 10 % too large.
-
     Sizes are `landmarks.face_scale`, from rigid points alone: the face's height moves with the jaw (0.016 on unedited
-    clips). Trap: a pipeline that returns the source unchanged scores 0; read `motion_gain` beside it.
-    """
+    clips). Trap: a pipeline that returns the source unchanged scores 0; read `motion_gain` beside it."""
     return np.log(face_scale(points) / face_scale(reference))
 
 
 def motions(track: FaceTrack) -> dict[str, np.ndarray]:
     """What a reenactment carries over, each (T,), of a track with 478 points and controls.
-
-    jawOpen (control), mouth width (61 to 291, eye-corner units), eyes (EAR, mean of both), yaw (degrees).
-    """
+    jawOpen (control), mouth width (61 to 291, eye-corner units), eyes (EAR, mean of both), yaw (degrees)."""
     width = np.linalg.norm(track.points[:, 61] - track.points[:, 291], axis=-1) / face_scale(track.points)
     jaw = track.controls[:, BLENDSHAPES.index("jawOpen")]
     return {"jawOpen": jaw, "mouth width": width, "eyes": ear(track.points).mean(1), "yaw": head_angles(track)[:, 0]}
@@ -153,19 +143,15 @@ def motions(track: FaceTrack) -> dict[str, np.ndarray]:
 
 def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
     """Slope (least squares) and Pearson's r of a result's (T,) curve on its driver's; a still result has 0 and 0.
-
-    Trap: where the driver hardly moves both are noise; ask only what it does move.
-    """
+    Trap: where the driver hardly moves both are noise; ask only what it does move."""
     moved = driver - driver.mean()
     return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
 
 
 def identity(face: Sequence[np.ndarray], gallery: Sequence[np.ndarray]) -> int:
     """Which of N known faces is nearest: features [(D,), (E,), ...] among [(N, D), (N, E), ...], N > 1.
-
     Squared distances of each feature (here head-fixed neutral shape, cheek colour) are divided by its variance among
-    the known, so that they count alike. Trap: colour alone follows the picture that was warped.
-    """
+    the known, so that they count alike. Trap: colour alone follows the picture that was warped."""
     pairs = [(one, np.asarray(known, float)) for one, known in zip(face, gallery, strict=True)]
     return int(np.argmin(sum(((known - one) ** 2).sum(1) / known.var(0).sum() for one, known in pairs)))
 
@@ -175,9 +161,7 @@ def identity(face: Sequence[np.ndarray], gallery: Sequence[np.ndarray]) -> int:
 
 def share_above(joins: Sequence[float], steps: np.ndarray, *, percentile: float = 95) -> float:
     """Share of joins whose step lies above the clip's own percentile of steps (5 % by chance at the 95th).
-
-    No fixed factor will do: 26 % of true frame-to-frame steps exceed 1.3 times their mean.
-    """
+    No fixed factor will do: 26 % of true frame-to-frame steps exceed 1.3 times their mean."""
     return float(np.mean(np.asarray(joins) > np.percentile(steps, percentile)))
 
 
@@ -194,10 +178,8 @@ def picture_steps(frames: np.ndarray) -> np.ndarray:
 
 def sound_steps(audio: np.ndarray, rate: int, *, hop: float = 0.010) -> tuple[np.ndarray, np.ndarray]:
     """Level steps (dB) and spectral flux between neighbouring 20 ms windows of mono (S,) sound: two (n,) curves.
-
     Entry i compares the windows before and after sample round((i + 1) * hop * rate): look a join up there.
-    Flux is the root mean squared step of the log spectrum (1e-4 floor), so that a quiet click counts.
-    """
+    Flux is the root mean squared step of the log spectrum (1e-4 floor), so that a quiet click counts."""
     size, step = round(2 * hop * rate), round(hop * rate)
     starts = np.arange(0, len(audio) - 2 * size, step)
     windows = np.stack([audio[s : s + 2 * size].reshape(2, size) for s in starts])  # before, after
@@ -208,9 +190,7 @@ def sound_steps(audio: np.ndarray, rate: int, *, hop: float = 0.010) -> tuple[np
 
 def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> float:
     """PSNR in dB of a uint8 (H, W, 3) frame against its neighbour, moved onto it by DIS optical flow (Kroeger 2016).
-
-    `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts.
-    """
+    `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts."""
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (frame, neighbour)]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # (H, W, 2): to neighbour
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)

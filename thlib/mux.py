@@ -83,12 +83,10 @@ class Picture:
 
 class Source:
     """A media file on a constant frame grid: decodes one frame and reads every packet's time stamp when made.
-
     path; fps (Fraction); size (H, W) as shown, rotation done; n_frames; duration in seconds; audio_rate; channels
     (0: silent, then audio_rate is 16000); metadata (the container's tags); notes: sentences on its timeline; missing:
     frames that a file which was cut off should hold and doesn't.
-    MediaError for what is no video, and for one of more pixels or seconds than `max_pixels`, `max_seconds`.
-    """
+    MediaError for what is no video, and for one of more pixels or seconds than `max_pixels`, `max_seconds`."""
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, max_seconds: float = MAX_SECONDS):
         self.path = Path(path)
@@ -148,9 +146,7 @@ class Source:
 
     def sound(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(index of its first sample, float32 (S, C) block in [-1, 1)) from sample `first` or earlier on.
-
-        Rounded to 24 bits, so that FLAC holds it unchanged. Early sound is dropped; what no block holds is silent.
-        """
+        Rounded to 24 bits, so that FLAC holds it unchanged. Early sound is dropped; what no block holds is silent."""
         with _open(self.path) as container:
             stream, rate = container.streams[self._sound], self.audio_rate
             if first > FAR * rate and stream.time_base == Fraction(1, rate):  # else time stamps are rounded
@@ -271,10 +267,8 @@ def _nominal_rate(stream: av.VideoStream, times: np.ndarray) -> Fraction:
 
 class Sink:
     """Writes H.264 and AAC (`exact`: lossless H.264 and FLAC) on a constant frame grid; a context manager.
-
     The file gets its name when all is written; until then, or after a failure, there is none under that name.
-    Odd sizes are stored with full colour resolution (yuv444p), since 4:2:0 cannot hold them.
-    """
+    Odd sizes are stored with full colour resolution (yuv444p), since 4:2:0 cannot hold them."""
 
     def __init__(
         self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple[int, int], exact: bool, metadata: Tags

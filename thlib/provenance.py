@@ -59,9 +59,7 @@ class Report:
 
 def badge(frames: np.ndarray, text: str = "AI-edited", *, face: tuple[float, float] | None = None) -> np.ndarray:
     """A copy of frames uint8 (T, H, W, 3) with a small badge in the corner farthest from `face` (x, y, pixels).
-
-    It is at most 0.4 W wide and lies in one quarter of the picture, so it can't cover the face's centre.
-    """
+    It is at most 0.4 W wide and lies in one quarter of the picture, so it can't cover the face's centre."""
     height, width = frames.shape[1:3]
     patch = _patch(text, min(max(10, height / 18), 0.4 * height), 0.4 * width)  # (h, w, 3)
     rows, columns = patch.shape[:2]
@@ -85,11 +83,9 @@ def record(
     details: Mapping[str, object] | None = None,
 ) -> dict:
     """What was done, as JSON values, the same for the same input.
-
     source: the edited file (its hash is recorded), None for a clip that was never one. spans: (start, end) in seconds
     of the result. actions: a sentence for each span. weights: files, recorded by hash. details: anything else that
-    should be known, such as {"method": "classic", "badge": True, "created": "2025-01-31"}.
-    """
+    should be known, such as {"method": "classic", "badge": True, "created": "2025-01-31"}."""
     agent, files = {"name": "thlib", "version": thlib.__version__}, [Path(file) for file in weights]
     kind = "compositeWithTrainedAlgorithmicMedia" if files else "compositeSynthetic"
     times = [{"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"} for start, end in spans]
@@ -126,9 +122,7 @@ def write_sidecar(out: str | Path, record: Mapping) -> Path:
 
 def verify(path: str | Path) -> Report:
     """Read the marks of a media file and compare them. MediaError if it is not one.
-
-    A problem is a mark that is missing or unreadable, two marks that differ, or a file changed since it was written.
-    """
+    A problem is a mark that is missing or unreadable, two marks that differ, or a file changed since it was written."""
     path, problems = Path(path), []
     try:
         with av.open(path, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
@@ -151,7 +145,6 @@ def verify(path: str | Path) -> Report:
 
 def captions(words: Iterable[Word]) -> str:
     """WebVTT of the words: cues of at most two lines of 42 characters and six seconds, split at pauses of 0.6 s.
-
     A cue stays a second where the next one leaves room. Text is escaped, so that a transcript stays text (W3C WebVTT).
     """
     cues: list[list[Word]] = []

@@ -55,10 +55,8 @@ class Speech:
 
 def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -> Speech:
     """`text` spoken by espeak-ng, with the exact times of its words and phones.
-
     voice: a language code, "en-us" or with a variant "en-gb+f3"; speed: words a minute, 80 to 450; pitch: 0 to 100.
-    SpeechError if there is nothing to say, a word can't be said, or there is no such voice.
-    """
+    SpeechError if there is nothing to say, a word can't be said, or there is no such voice."""
     tokens = _tokens(text)
     if not (80 <= speed <= 450 and 0 <= pitch <= 100):
         raise SpeechError(f"speed {speed} and pitch {pitch} can't be spoken: choose 80 to 450 and 0 to 100")
@@ -83,11 +81,9 @@ def align(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> list[Word]
 
 def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Speech:
     """English speech, audio (S,) or (S, C) at `rate` Hz, at 16 kHz with the times of its words and phones.
-
     Forced alignment by pocketsphinx (Huggins-Daines et al. 2006), its acoustic model and dictionary; a word that the
     dictionary lacks is spelt by espeak-ng. SpeechError if there are no words or no sound, or if the sound does not say
-    the words; DoubtfulWord warns of a single place where they differ.
-    """
+    the words; DoubtfulWord warns of a single place where they differ."""
     words = [word for _, word in _tokens(transcript) if word]
     if not np.abs(audio).max(initial=0) > 1e-4:
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
@@ -108,9 +104,7 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
 
 def log_mel(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
     """Log-mel features (T, 80) of 16 kHz mono `audio` (S,), one row a video frame; row k is centred at (k + 0.5) / fps.
-
-    log(power + 1e-6) in librosa's 80 bands under a Hann window of 64 ms; beyond its ends the sound is silent.
-    """
+    log(power + 1e-6) in librosa's 80 bands under a Hann window of 64 ms; beyond its ends the sound is silent."""
     import librosa
 
     centres = [round(Fraction(2 * k + 1, 2) / Fraction(fps) * RATE) for k in range(n_frames)]
@@ -133,10 +127,8 @@ def windows(mel: np.ndarray, reach: int, *, mode: str = "edge") -> np.ndarray:
 
 def wav2vec2(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
     """Features (T, 768) of 16 kHz mono `audio` (S,) by wav2vec 2.0 (Baevski et al. 2020), row k at (k + 0.5) / fps.
-
     Last hidden states of `wav2vec2-base-960h`, taken in pieces of a minute, interpolated linearly in time.
-    DataError says how to get the weights where they are not at hand.
-    """
+    DataError says how to get the weights where they are not at hand."""
     import torch
 
     files = data.fetch("wav2vec2-base-960h", ["config.json", "model.safetensors"])
@@ -258,10 +250,8 @@ class _Part(NamedTuple):
 
 def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
     """The best path of the sound through the words and pauses between them; [] if there is none.
-
     The misfit is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones over
-    that of the part's own phones in the same n frames, in nats, divided by the root of n.
-    """
+    that of the part's own phones in the same n frames, in nats, divided by the root of n."""
     names = {word: f"w{i}" for i, word in enumerate(words)}
     decoder, pcm = _decoder({name: _spellings(word) for word, name in names.items()}), _pcm(sound)
     loop, end, path, left = _loop(decoder, pcm), len(sound) / RATE, [], list(words)

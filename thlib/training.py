@@ -50,15 +50,13 @@ def train(
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> nn.Module:
     """Train `model` by AdamW where it lies; it comes back in eval mode, with the running mean of its weights.
-
     batch: (generator, step) -> tensors, nested at will, random by the generator or torch's global one alone.
     loss: (model in training mode, batch on its device) -> scalar. validate: (model of the mean) -> named numbers.
     folder: keeps the checkpoint, from which the same call goes on, log.jsonl (a row a step: step, loss, lr, seconds,
     validation), and the result, for `from_pretrained` and `warm_start`. TrainingError: a checkpoint of another
     training; a loss or gradient that is not finite (the checkpoint is still the last good one).
     Under `accelerate launch --multi_gpu --num_processes 2` (on CPUs with ACCELERATE_USE_CPU=true) each process draws
-    its part of a batch; they share the folder.
-    """
+    its part of a batch; they share the folder."""
     from accelerate import Accelerator
     from accelerate.utils import send_to_device
     from tqdm import tqdm
@@ -92,9 +90,7 @@ def train(
 
 def warm_start(model: nn.Module, weights: str | Path | Mapping[str, torch.Tensor]) -> nn.Module:
     """Give `model` the weights of its names in a state dict, or in a folder of `train` or `save_pretrained`.
-
-    TrainingError where no name fits or a shape differs; weights that are not given stay as they are.
-    """
+    TrainingError where no name fits or a shape differs; weights that are not given stay as they are."""
     if not isinstance(weights, Mapping):  # a result counts more than a checkpoint beside it
         found = [_load(file)[0] for file in sorted(Path(weights).glob("*.safetensors"))]
         weights = {name.removeprefix("mean."): t for tensors in found for name, t in tensors.items()}

@@ -44,8 +44,7 @@ class ThinPlateSpline:
     >>> spline = ThinPlateSpline(points)              # (N, 2)
     >>> spline.apply(targets, grid)                   # (N, D), (M, 2) -> (M, D)
 
-    Raises ValueError for another shape. Source: Bookstein 1989; Wahba 1990 for the smoothing.
-    """
+    Raises ValueError for another shape. Source: Bookstein 1989; Wahba 1990 for the smoothing."""
 
     def __init__(self, source: torch.Tensor, *, smoothing: float = 0.0):
         if source.ndim < 2 or source.shape[-1] != 2 or source.shape[-2] < 3:
@@ -69,9 +68,7 @@ class ThinPlateSpline:
 
     def apply(self, target: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
         """Values (..., M, D) at `query` (..., M, 2) of the spline that takes the source points to `target` (..., N, D).
-
-        Solved in the precision of `source`, evaluated in that of `query`.
-        """
+        Solved in the precision of `source`, evaluated in that of `query`."""
         weights = torch.linalg.lu_solve(*self._lu, torch.cat([target, torch.zeros_like(target[..., :3, :])], -2))
         weights, points = weights.to(query.dtype), self.points.to(query.dtype)  # (..., N+3, D), (..., N, 2)
         n = points.shape[-2]
@@ -93,8 +90,7 @@ def dense_flow(
 
     box   (x0, y0, x1, y1) in whole pixels.
     step  the spline is evaluated every `step` pixels and interpolated bilinearly in between (1: everywhere); the
-          error is at most step^2 / 4 times the spline's largest second derivative.
-    """
+          error is at most step^2 / 4 times the spline's largest second derivative."""
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
     xs = x0 + (torch.arange(-(-width // step) + 2, dtype=torch.float32) - 0.5) * step  # centres of step x step cells,
@@ -114,9 +110,7 @@ def dense_flow(
 
 def sample(frame: np.ndarray, flow: np.ndarray, *, box: tuple) -> np.ndarray:
     """The picture `frame` (H, W, C) looked up at every pixel centre of `box` displaced by `flow` (h, w, 2): (h, w, C).
-
-    Bicubic; outside of the frame its edge goes on. Zero flow gives the frame's own pixels, exactly.
-    """
+    Bicubic; outside of the frame its edge goes on. Zero flow gives the frame's own pixels, exactly."""
     x = np.arange(box[0], box[2], dtype=np.float32) + flow[..., 0]
     y = np.arange(box[1], box[3], dtype=np.float32)[:, None] + flow[..., 1]
     return cv2.remap(frame, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -126,9 +120,7 @@ def warp_frame(
     frame: np.ndarray, from_points: np.ndarray, *, to_points: np.ndarray, step: int = 4, smoothing: float = 0.0
 ) -> np.ndarray:
     """The picture with what lies at `from_points` (N, 2+) moved to `to_points` (N, 2+), pixels: same shape and type.
-
-    Points on the frame's edge are held fixed. Equal points give the frame back, exactly.
-    """
+    Points on the frame's edge are held fixed. Equal points give the frame back, exactly."""
     return _warps([frame], [from_points], to_points, step=step, smoothing=smoothing)[0]
 
 
@@ -142,10 +134,8 @@ def interpolate(
     target: np.ndarray | None = None,
 ) -> np.ndarray:
     """The picture a share `u` in [0, 1] of the way from `frame_a` to `frame_b`: uint8 (H, W, 3).
-
     Both are warped to the landmarks (N, 2+) interpolated at u, or to `target` where given, and cross-dissolved.
-    Without a target u = 0 and u = 1 return the ends, exactly.
-    """
+    Without a target u = 0 and u = 1 return the ends, exactly."""
     if target is None:
         target = (1 - u) * np.asarray(points_a, np.float64) + u * np.asarray(points_b, np.float64)
     a, b = _warps([frame_a, frame_b], [points_a, points_b], target)

@@ -56,8 +56,7 @@ def render(
                  dissolves at in-between landmarks first and warps the result, as the paper does.
     mouth        False leaves out the library: warped border frames only.
 
-    EditError where both sides are missing, or shapes or order are not these.
-    """
+    EditError where both sides are missing, or shapes or order are not these."""
     ends = [end for end in (left, right) if end is not None]
     _check(ends, target, order)
     if not len(target):
@@ -86,9 +85,7 @@ def inbetween(
     left: Still | None, right: Still | None, *, target: np.ndarray, order: str = "warp_blend"
 ) -> Iterator[np.ndarray]:
     """The border frames warped to `target` (N, 478, 3) and dissolved: N frames uint8 (H, W, 3), one at a time.
-
-    The arguments are those of `render`. Beyond the head's surroundings nothing is warped, only dissolved.
-    """
+    The arguments are those of `render`. Beyond the head's surroundings nothing is warped, only dissolved."""
     ends = [end for end in (left, right) if end is not None]
     size, n = ends[0][0].shape[:2], len(target)
     shares = (np.arange(n) + 1) / (n + 1) if len(ends) == 2 else np.zeros(n)
@@ -126,7 +123,6 @@ def _mouth_features(points: np.ndarray) -> np.ndarray:
 
 def nearest_mouths(target: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The real frames to take each target frame's mouth from: indices int (N, K + 1) and weights float (N, K + 1).
-
     target (N, 478, 3), points (M, 478, 3): landmarks, M >= 1.
     Column 0 is the steady choice that gives the fine detail (weight 0: Viterbi's path over mouth distance and jumps);
     the others are the nearest mouths whose mean gives the coarse light, weights falling as a Gaussian of the distance.
@@ -158,9 +154,7 @@ def _steady(cost: np.ndarray) -> np.ndarray:
 
 def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tuple[np.ndarray, tuple]:
     """Feathered mask float32 (h, w) in [0, 1] of mouth and jaw, and its box (x0, y0, x1, y1) in the frame.
-
-    points (478, 2+) landmarks in a frame of `size` (H, W); scale: pixels per eye-corner unit.
-    """
+    points (478, 2+) landmarks in a frame of `size` (H, W); scale: pixels per eye-corner unit."""
     jaw, margin = points[JAW, :2], 3 * FEATHER * scale
     box = (*np.floor(jaw.min(0) - margin).astype(int).tolist(), *np.ceil(jaw.max(0) + margin).astype(int).tolist())
     box = clipped(box, size)

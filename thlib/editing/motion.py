@@ -40,10 +40,8 @@ def mouth_mask() -> np.ndarray:
 
 class LipNet(ModelMixin, ConfigMixin):
     """Log-mel -> motion through `layers` temporal convolutions and a linear basis of the landmarks.
-
     layers=1, kernel=13 is ridge regression from log-mel +- 6 frames; layers=5, kernel=5 is the regressor, the honest
-    opponent of every later model. `fit` makes either from footage.
-    """
+    opponent of every later model. `fit` makes either from footage."""
 
     @register_to_config
     def __init__(self, layers: int = 5, kernel: int = 5, width: int = 192, bands: int = 80, basis: int = 24):
@@ -110,9 +108,7 @@ def fit_regressor(
     footage: Sequence[Footage], *, steps: int = 800, seed: int = 0, folder: Path | None = None, init: Path | None = None
 ) -> LipNet:
     """Train a `LipNet` of five layers: mean distance and velocity of the points, 32 stretches of 64 frames a step.
-
-    folder: as in `training.train`. init: a folder of weights to start from, whose basis is kept.
-    """
+    folder: as in `training.train`. init: a folder of weights to start from, whose basis is kept."""
     torch.manual_seed(seed)
     net = with_basis(LipNet(), footage) if init is None else warm_start(LipNet(), init)
     clips = [(standardised(f.mel), encode(net, f.motion), f.visible) for f in footage]
@@ -152,8 +148,7 @@ def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, ri
     rest         (478, 3): the speaker's resting face.
     left, right  the real head-fixed landmarks (478, 3) just before and after; None at an end of the video.
     Above the nose the borders are interpolated; below it the motion counts, corrected by what the model misses at each
-    border, a correction that fades over `SETTLE` frames. EditError where both borders are missing.
-    """
+    border, a correction that fades over `SETTLE` frames. EditError where both borders are missing."""
     n = len(motion) - 2
     ends = [(k, real) for k, real in ((0, left), (n + 1, right)) if real is not None]
     if not ends:
@@ -169,9 +164,7 @@ def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, ri
 
 def heads_between(head: Head, *, left: int, right: int, n: int) -> Head:
     """The head's path over `n` new frames between the poses of frames `left` and `right` (one of them -1: none).
-
-    Places and log sizes linearly, rotations by the shortest turn.
-    """
+    Places and log sizes linearly, rotations by the shortest turn."""
     ends = [k for k in (left, right) if 0 <= k < len(head.scale)]
     share = (np.arange(n) + 1) / (n + 1) if len(ends) == 2 else np.zeros(n)
     turn = Slerp([0, 1], Rotation.from_matrix(head.rotation[[ends[0], ends[-1]]]))(share)

@@ -43,8 +43,7 @@ FASTEST = 10  # words a second that nobody exceeds
 class Edit:
     """The result: `clip`, its `words`, generated `spans` in seconds, `notes`.
 
-    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source; points: landmarks (N, 478, 3) of each.
-    """
+    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source; points: landmarks (N, 478, 3) of each."""
 
     source: Clip | Video
     pieces: list[tuple[float, float, Clip]]
@@ -64,7 +63,6 @@ class Edit:
 
     def save(self, path: str | Path, *, exact: bool = False, badge: bool = True) -> Path:
         """Write the video with its captions (`.vtt`) and its provenance (tags, sidecar); `badge` marks new frames.
-
         exact: lossless outside the edits, in a larger file. Without a badge the provenance says so. Where the source
         came with its track and words, so does the result: it can be edited again on a machine that can reach nothing.
         """
@@ -105,8 +103,7 @@ class Window:
 
     clip, track  T frames;  left, right: the last real frame before and the first after the edit (-1 and T: none).
     mel          log-mel (T', B) of the new sound, T' = T - (right - left - 1) + n.
-    words        the footage's own, in seconds from the window's start.
-    """
+    words        the footage's own, in seconds from the window's start."""
 
     clip: Clip
     track: FaceTrack
@@ -132,9 +129,7 @@ class Window:
 
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
-
-    lips: which of the networks `nets` moves them, "regressor" (temporal convolutions) or "ridge".
-    """
+    lips: which of the networks `nets` moves them, "regressor" (temporal convolutions) or "ridge"."""
 
     def __init__(self, nets: dict[str, LipNet], *, lips: str = "regressor", weights: Sequence[Path] = ()):
         if lips not in nets:
@@ -165,8 +160,7 @@ class TextEditPipeline:
         speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
                 in the footage, else espeak's voice as a placeholder (the notes say so).
         method  "classic": nothing is sampled, so `seed` is only recorded.
-        EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit.
-        """
+        EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit."""
         if method != "classic":
             raise EditError(f"The method {method!r} is unknown; take 'classic'.")
         fps, total = source.fps, source.n_frames
@@ -193,9 +187,7 @@ class TextEditPipeline:
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
-
-        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border.
-        """
+        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border."""
         fps, total = source.fps, source.n_frames
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):

@@ -18,9 +18,7 @@ from thlib.errors import EditError
 @dataclass(frozen=True)
 class Span:
     """One change: the old words [first, last) become the words `new`.
-
-    first == last: an insertion before word `first`; new == (): a deletion.
-    """
+    first == last: an insertion before word `first`; new == (): a deletion."""
 
     first: int
     last: int
@@ -31,8 +29,7 @@ def key(text: str) -> str:
     """What of a word is compared: letters, digits, spoken signs, inner apostrophes, case-folded; "" if it has none.
 
     >>> key("“Soon,”"), key("Don’t"), key("—")
-    ('soon', "don't", '')
-    """
+    ('soon', "don't", '')"""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     return "".join(c for c in plain if c.isalnum() or c in "'&%+@$£€" or unicodedata.combining(c)).strip("'")
 
@@ -41,8 +38,7 @@ def tokens(text: str) -> list[str]:
     """The words of a text as written, punctuation on them; dashes separate, tokens without a letter or digit go.
 
     >>> tokens("Place red — now, please.")
-    ['Place', 'red', 'now,', 'please.']
-    """
+    ['Place', 'red', 'now,', 'please.']"""
     return [token for token in re.split(r"[\s–—]+", text) if key(token)]
 
 
@@ -53,8 +49,7 @@ def diff(words: Sequence[Word], edited_text: str) -> list[Span]:
     Raises EditError where nothing changes, nothing stays, or there are no words.
 
     >>> diff([Word("bin", 0, 1), Word("blue", 1, 2)], "Bin red, now")
-    [Span(first=1, last=2, new=('red,', 'now'))]
-    """
+    [Span(first=1, last=2, new=('red,', 'now'))]"""
     heard, new = _heard(words), tokens(edited_text)
     if not new:
         raise EditError("The edited text has no words: leave at least one word of the transcript.")
@@ -74,8 +69,7 @@ def apply(
     insert   "f=>very" (after f), "=>hello" (before the first word)
     delete   "bin", "f#1"
     All refer to `words`, none to another command's result. Raises EditError for a malformed command, a phrase
-    that is not there or not unique, and for two commands on the same word.
-    """
+    that is not there or not unique, and for two commands on the same word."""
     edits = [_replacement(words, command) for command in replace]
     edits += [_insertion(words, command) for command in insert]
     edits += [(Span(*_find(words, command), ()), command) for command in delete]

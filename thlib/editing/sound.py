@@ -57,12 +57,10 @@ def patches(
     clip: Clip, words: Sequence[Word], spans: Sequence[Span], *, speech: Speech | Sequence[Speech] | None = None
 ) -> list[Patch]:
     """New sound for the spans, in order; of `clip` only sound, fps and duration count.
-
     New words come from `speech` (one recording with the words of every span, or a list, one a span with new words),
     else from elsewhere in the footage, else from espeak. A patch covers the frames whose sound changes, at least 0.2 s;
     a margin in which only the face changes is the caller's. Spans whose patches would be less than 0.2 s apart share
-    one. Raises SpeechError for a silent clip, EditError for words that a recording lacks.
-    """
+    one. Raises SpeechError for a silent clip, EditError for words that a recording lacks."""
     if clip.silent or np.abs(clip.audio).max() < 1e-4:
         raise SpeechError("The video has no sound, so its words cannot change: take a video with sound.")
     told = [span for span in spans if span.new]
@@ -85,9 +83,7 @@ def patches(
 
 def retime(words: Sequence[Word], patches: Sequence[Patch]) -> list[Word]:
     """All words of the result: kept ones move by whole frames, new ones lie where their patch says.
-
-    Starts are exact; an end gives way where the next word begins up to half a frame early.
-    """
+    Starts are exact; an end gives way where the next word begins up to half a frame early."""
     out, at, moved = [], 0, 0
     for patch in patches:
         out += _moved(words[at : patch.span.first], moved / patch.fps)
@@ -228,11 +224,9 @@ def _profile(mono: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _matched(speech: Speech, near: np.ndarray, rate: int) -> np.ndarray:
     """A recording with the footage's rate, channels, speech level, spectrum tilt and room tone: (S, C).
-
     The tilt is a cubic over the mel bands, and trusted by t / (t + 1) where the shorter of the two lasts t seconds:
     a single word tells more of its vowel than of its microphone. What a 16 kHz recording lacks above 8 kHz is its own
-    upper half mirrored (spectral folding, Makhoul and Berouti 1979), no louder than in the footage.
-    """
+    upper half mirrored (spectral folding, Makhoul and Berouti 1979), no louder than in the footage."""
     import librosa
 
     own = np.zeros(2 * len(speech.audio), np.float32)
@@ -337,10 +331,8 @@ def _join(before: _Piece, after: _Piece, pause: float, last: _Join, clip: Clip) 
 
 def _change(before: _Piece, after: _Piece, last: _Join, shift: int, clip: Clip) -> _Join:
     """The instant at which `after`, moved by `shift` frames, best takes over.
-
     Cost in dB: the mean band difference between the 10 ms before it of the one and the 10 ms after it of the other, a
-    quarter of the level, and 20 dB for each second away from the new words, so that the kept pause stays.
-    """
+    quarter of the level, and 20 dB for each second away from the new words, so that the kept pause stays."""
     rate, hop = clip.audio_rate, round(HOP * clip.audio_rate)
     moves = sample_at(last.shift, clip.fps, rate), sample_at(shift, clip.fps, rate)
     low = max((before.end - before.spare(-1)) * rate + moves[0], (after.lead - before.spare(-1)) * rate + moves[1])
@@ -384,10 +376,8 @@ def _mixed(chain: Sequence[_Piece], moves: Sequence[int], joins: Sequence[_Join]
 
 def _faded(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Cross-fade (S, C) by cosine and sine, scaled so that the power goes from P to Q as P^(1-u) Q^u.
-
     Equal powers: the equal-power fade, whatever the two have in common (equal signals stay as they are). Unequal: the
-    level falls or rises evenly in dB, as a word's end does.
-    """
+    level falls or rises evenly in dB, as a word's end does."""
     u = (np.arange(1, len(old) + 1) / (len(old) + 1))[:, None]
     c, s = np.cos(np.pi / 2 * u), np.sin(np.pi / 2 * u)
     p, q, both = np.mean(old**2) + 1e-10, np.mean(new**2) + 1e-10, max(np.mean(old * new), 0)

@@ -49,8 +49,7 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
            `name.track.npz` lies beside the file, its first frame is the face.
     face   counted from the left, 0 first, where the picture shows several.
     MediaError for what is no picture; FaceError where there is no face, more than one and no `face`, or one of less
-    than `SMALLEST` pixels.
-    """
+    than `SMALLEST` pixels."""
     pixels = _pixels(image)
     if isinstance(image, str | Path) and beside(image).is_file():
         return pixels, _large(FaceTrack.load(beside(image)).window(0, 1), "picture", SMALLEST)
@@ -92,10 +91,8 @@ def _pixels(image: Picture) -> np.ndarray:
 
 def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Scale α (T,) of driving points (T, 478, 3) against the source's (478, 3): sqrt(Σ|Δd_D|² / Σ|Δd_S|²).
-
     Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
-    mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other.
-    """
+    mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other."""
     rigid = (points[..., RIGID, :].astype(float) for points in (driving, source))
     theirs, own = (np.sqrt(((p - p.mean(-2, keepdims=True)) ** 2).sum((-1, -2))) for p in rigid)
     return theirs / own
@@ -161,10 +158,8 @@ def render(
     points: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """The picture (H, W, 3) with its landmarks `source` (478, 3) moved to `target` (T, 478, 3), a frame at a time.
-
     A thin-plate spline carries face, hair and what is near; where lips part farther than in the picture, the inside of
-    the mouth comes from the frames `driving`, whose landmarks are `points` (T, 478, 3), in the portrait's light.
-    """
+    the mouth comes from the frames `driving`, whose landmarks are `points` (T, 478, 3), in the portrait's light."""
     scale = float(Head.fit(source[None]).scale[0])
     controls = control_points(np.concatenate([source[None], target]))
     box, edge = surroundings(controls[:1], REACH * scale)
@@ -226,9 +221,7 @@ class OSTNetPipeline:
         self, source_image: Picture, driving: Clip | Video, *, mode: str = "classic", face: int | None = None
     ) -> Clip:
         """The reenacted clip: the portrait's size, the driver's frame rate and sound, in memory.
-
-        mode, face: see `retarget` and `portrait`. MediaError, FaceError and DataError say what does not fit.
-        """
+        mode, face: see `retarget` and `portrait`. MediaError, FaceError and DataError say what does not fit."""
         frames, sound = _reenacted(source_image, driving, mode, face)
         if (size := sound.frames.nbytes * driving.n_frames) > MAX_BYTES:
             need = f"{size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}"

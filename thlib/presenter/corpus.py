@@ -33,9 +33,7 @@ BALANCED, GRAMMAR = _TEXTS["balanced"], _TEXTS["grammar"]  # sentences; a slot -
 
 def sentence(split: str, rng: np.random.Generator) -> str:
     """A sentence of a split, drawn by `rng`: three in ten from BALANCED, the others from GRAMMAR.
-
-    No sentence is in two splits. DataError where there is no such split.
-    """
+    No sentence is in two splits. DataError where there is no such split."""
     own = sentences(split)
     if rng.random() < 0.3:
         return own[rng.integers(len(own))]
@@ -66,12 +64,10 @@ def _digit(text: str) -> int:
 
 class PresenterCorpus(Dataset):
     """n clips of presenters who speak; clip i of a split is the same for the same seed, size and fps, whatever n is.
-
     An item is a dict of arrays: frames uint8 (T, size, size, 3), audio float32 (S,) at 16 kHz, controls (T, 52), points
     (T, 478, 3), pose (T, 4, 4), visible (T,), head (T, 3), words and phones str (W,), (P,), their times word_times and
     phone_times (W, 2), (P, 2) in s, identity, emotion (its place in behaviour.EMOTIONS), intensity, style.
-    Clips differ in length: batch them by `batch_size=None`, or cut windows. What was drawn once stays in the cache.
-    """
+    Clips differ in length: batch them by `batch_size=None`, or cut windows. What was drawn once stays in the cache."""
 
     def __init__(self, split: str, *, n: int = 1000, seed: int = 0, size: int = 128, fps: Fraction | float = 25):
         """split: "train", "validation" or "test"; they share neither identities nor sentences. DataError for others."""

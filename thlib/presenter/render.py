@@ -39,11 +39,9 @@ ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
 @dataclass(frozen=True)
 class Person:
     """Who is drawn, and in which light; colours are linear RGB.
-
     identity: coefficients of face.shape; tone: 1 to 10 on Monk's scale; hair: a style of the head model; brow:
     thickness (0 to 2) and density; beard, freckles: 0 to 1; clothes: colour and neckline (0 to 2); backdrop: colours at
-    the top and bottom; light: direction to it (x right, y down, z away); power: of key, surroundings, fill; warmth.
-    """
+    the top and bottom; light: direction to it (x right, y down, z away); power: of key, surroundings, fill; warmth."""
 
     identity: tuple[float, ...]
     tone: int
@@ -107,7 +105,6 @@ def person(seed: int) -> Person:
 
 def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, shift: np.ndarray | None = None) -> Head:
     """Heads at yaw, pitch, roll (T, 3) in degrees, as `landmarks.head_angles` has them, turned about the neck.
-
     height: of the face, over the frame's; shift (T, 2): of the neck, in eye-corner units. The frontal face is centred.
     """
     rotation = Rotation.from_euler("YXZ", np.asarray(angles, float) * [-1, 1, 1], degrees=True).as_matrix()
@@ -119,10 +116,8 @@ def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, sh
 
 def render(who: Person, controls: np.ndarray, *, head: Head | None = None, size: tuple = (256, 256)) -> Rendered:
     """Draw `who` with controls (T, 52) and the head's place in each frame (default: centred, frontal), size (H, W).
-
     FaceError where the head has another number of frames. `FaceTrack(r.points, r.visible.any(1), size, fps, controls,
-    r.pose)` is the track.
-    """
+    r.pose)` is the track."""
     controls = np.asarray(controls, np.float32)
     head = place(np.zeros((len(controls), 3)), size) if head is None else head
     if len(head.scale) != len(controls):

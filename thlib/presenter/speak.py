@@ -90,10 +90,8 @@ def say(
     size: tuple[int, int] = (256, 256),
 ) -> Performance:  # fmt: skip
     """The presenter `identity` says `text` in its own voice and style, at 25 frames/s; SpeechError as `speech.say`.
-
     emotion, intensity: as `behaviour.expression`; blinks, gaze and head motion follow from seed. For another style or
-    frame rate take the three steps one by one: `utter`, `curves`, `perform`.
-    """
+    frame rate take the three steps one by one: `utter`, `curves`, `perform`."""
     said, style = utter(text, identity, emotion=emotion), identity % 2
     moved = curves(said, emotion=emotion, intensity=intensity, style=style, seed=seed)
     done = perform(identity, moved, said.audio, size=size)
@@ -124,10 +122,8 @@ def curves(
     fps: Fraction | float = 25,
 ) -> Curves:  # fmt: skip
     """What a face does that says `speech`: Curves of the ARKit rig with head motion, as long as the sound to a frame.
-
     Whatever the emotion, the lips meet in a frame of every m, b and p, and the lower lip meets the teeth in f and v.
-    DataError for an emotion, intensity or style that `behaviour.expression` lacks, SpeechError for an unknown phone.
-    """
+    DataError for an emotion, intensity or style that `behaviour.expression` lacks, SpeechError for an unknown phone."""
     n, phones = math.ceil(round(len(speech.audio) / speech.rate * fps, 6)), speech.phones
     times = (np.arange(n) + 0.5) / float(fps)  # a frame shows the middle of its time, as a camera's exposure does
     level = np.sqrt([np.mean(np.square(piece)) for piece in np.array_split(speech.audio, n)])
@@ -148,10 +144,8 @@ def curves(
 
 def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     """The mouth's controls (T, 52), ARKit, at rising `times` (T,) in seconds, by dominance functions.
-
     sum_p D_p(t) target_p / sum_p D_p(t), D = strength exp(-|t - t_p| / reach): Cohen & Massaro with c = 1, |t - t_p|
-    counted from the phone's steady part. A closure is centred on a frame, so that sampling keeps it.
-    """
+    counted from the phone's steady part. A closure is centred on a frame, so that sampling keeps it."""
     names, *edges = zip(*_parts(phones))
     if unknown := set(names) - set(_phones()):
         raise SpeechError(f"There is no phone {min(unknown)!r}: give ARPAbet, as `speech.align_speech` does.")
@@ -206,9 +200,7 @@ def perform(
     who: Person | int, curves: Curves, audio: np.ndarray, *, size: tuple[int, int] = (256, 256), rate: int = speech.RATE
 ) -> Performance:
     """A person, or the presenter of that number, moves as `curves` say, with the sound (S,) or (S, C) at `rate` Hz.
-
-    The clip, of `size` (H, W), has a frame for each of the curves, at their rate; its track is exact, not detected.
-    """
+    The clip, of `size` (H, W), has a frame for each of the curves, at their rate; its track is exact, not detected."""
     who = who if isinstance(who, Person) else person(int(who))
     controls, n = curves.to("mediapipe").values.clip(0, 1), len(curves.values)
     drawn = render(who, controls, head=place(curves.head * (1, 1, -1), size), size=size)
