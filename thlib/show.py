@@ -36,14 +36,8 @@ from thlib.presenter import render
 from thlib.rig import Curves
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"  # Okabe & Ito
-POSES: dict[str, dict[str, float]] = {  # of the rig's still form
-    "at rest": {},
-    "browInnerUp": {"browInnerUp": 1.0},
-    "eyeBlink": {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
-    "jawOpen": {"jawOpen": 0.7},
-    "mouthSmile": {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0},
-    "mouthPucker": {"mouthPucker": 1.0},
-}
+Json = dict[str, Any]
+POSES = ("at rest", "browInnerUp", "eyeBlink", "jawOpen", "mouthSmile", "mouthPucker")  # of the rig's still form
 
 
 @dataclass(frozen=True)
@@ -70,13 +64,12 @@ class _Widget(AnyWidget):
 class Live(View):
     """A view that a hand can move in a running notebook; in a page without a kernel it is its still form.
 
-    state: plain JSON, all that a hand changes; limits: the least and greatest of its numbers.
+    state: plain JSON, all that a hand changes; facts: plain JSON that stays, with the numbers' `limits`; media: bytes.
     """
 
-    def __init__(self, script: str, still: View, state: dict[str, Any], **shown: Any):
+    def __init__(self, script: str, still: View, state: Json, *, facts: Json, media: dict[str, bytes]):
         super().__init__(still.html, still.still, still.alt)
-        self.script, self.state, self._shown = script, state, {"limits": {}, "facts": {}, "media": {}} | shown
-        self.limits = self._shown.pop("limits")
+        self.script, self.state, self.media, self.facts = script, state, media, {"limits": {}, "alt": still.alt} | facts
 
     def replay(self, steps: Sequence[Mapping[str, Any]]) -> Self:
         """Change the state as a hand would, step by step: `[{"frame": 12}, {"speed": 0.5}]`; numbers are kept within
@@ -87,46 +80,41 @@ class Live(View):
             self.widget.state = self.state
         return self
 
-    def _step(self, step: dict[str, Any]) -> dict[str, Any]:
+    def _step(self, step: Json) -> Json:
         if unknown := sorted(set(step) - set(self.state)):
             raise EditError(f"The {self.script} has no {', '.join(unknown)}: take {', '.join(self.state)}.")
-        fit = {key: min(max(step[key], low), high) for key, (low, high) in self.limits.items() if key in step}
-        return self.state | step | fit
+        limits = self.facts["limits"]
+        return self.state | {key: min(max(value, limits[key][0]), limits[key][1]) for key, value in step.items()}
 
     @cached_property
     def widget(self) -> _Widget:
         """The widget, made when it is first shown."""
-        script, facts = Path(__file__).parent / "static" / f"{self.script}.js", {"alt": self.alt} | self._shown["facts"]
-        made = _Widget(_esm=script.read_text(), state=self.state, facts=facts, media=self._shown["media"])
+        script = (Path(__file__).parent / "static" / f"{self.script}.js").read_text()
+        made = _Widget(_esm=script, state=self.state, facts=self.facts, media=self.media)
         made.observe(lambda change: self._moved(change.new), "state")
+        made.on_msg(lambda *_: self._moved(self.state))
         return made
 
-    def _moved(self, state: dict[str, Any]) -> None:
+    def _moved(self, state: Json) -> None:
         self.state = state
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: object) -> Json:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         return super()._repr_mimebundle_() | {"application/vnd.jupyter.widget-view+json": view}
 
 
 def player(clip: Clip, alt: str, *, other: Clip | None = None, width: int = 480) -> Live:
     """The clip as a video with sound, `width` pixels wide: frame by frame, slower, in a loop, and, key b, in turns with
-    `other`. Its still form is six of its frames (over six of the other's).
+    `other` of its size, at the same time. Its still form is six of its frames, over six of the other's.
 
     >>> player(clip, "She says nine.", other=edited).replay([{"frame": 12}, {"side": 1}])
     """
-    clips = [clip] if other is None else [clip, other]
-    videos, rows = [_mp4(c) for c in clips], [c.frames[np.linspace(0, len(c.frames) - 1, 6).astype(int)] for c in clips]
-    tags = [_video(video, alt, width=width, poster=row[3]) for video, row in zip(videos, rows)]
-    sheets = [sheet(row, columns=6) for row in rows]
-    wide = max(s.shape[1] for s in sheets)
-    still = np.vstack([np.pad(s, ((0, 0), (0, wide - s.shape[1]), (0, 0)), constant_values=255) for s in sheets])
-    facts = {"fps": float(clip.fps), "frames": [len(c.frames) for c in clips], "width": width}
-    last = max(facts["frames"]) - 1
-    state = {"frame": 0, "speed": 1.0, "first": 0, "last": last, "side": 0}
-    limits = {"speed": (0.25, 2.0), "side": (0, len(clips) - 1)} | dict.fromkeys(("frame", "first", "last"), (0, last))
-    view = View("".join(tags), still, alt)
-    return Live("player", view, state, limits=limits, facts=facts, media=dict(zip("ab", videos)))
+    clips, titles = ([clip], [""]) if other is None else ([clip, other], ["A", "B"])
+    view, facts, media = _films(clips, alt, titles=titles, width=width)
+    ends = facts["limits"]["frame"]
+    facts["limits"] |= {"first": ends, "last": ends, "speed": (0.25, 2.0), "side": (0, len(clips) - 1)}
+    state = {"frame": 0, "first": 0, "last": ends[1], "speed": 1.0, "side": 0}
+    return Live("player", view, state, facts=facts, media=media)
 
 
 def sound(audio: np.ndarray, alt: str, *, rate: int = 16000, words: Sequence[Word] = ()) -> View:
@@ -169,100 +157,99 @@ def compare(
 ) -> Live:
     """Two pictures uint8 (H, W, 3), or two clips played in step, under one another, with a divider that is dragged.
     The still form has them side by side. MediaError where they differ in size or kind."""
-    pair, moving = (before, after), isinstance(before, Clip)
-    firsts = [p.frames[len(p.frames) // 2] if isinstance(p, Clip) else p for p in pair]
-    if isinstance(after, Clip) != moving or firsts[0].shape != firsts[1].shape:
-        kinds = " and ".join(f"{type(p).__name__} {f.shape}" for p, f in zip(pair, firsts))
-        raise MediaError(f"Only pictures or clips of one size can be compared, not {kinds}; make them equal.")
-    media = [_mp4(p) if isinstance(p, Clip) else _png(p) for p in pair]
-    still = picture(sheet(firsts, columns=2, titles=titles), alt)
-    state, limits = {"divider": 0.5}, {"divider": (0.0, 1.0)}
-    facts = {"titles": list(titles), "size": list(firsts[0].shape[:2])}
-    if moving:
-        tags = "".join(_video(video, f"{t}: {alt}", width=360, poster=f) for video, t, f in zip(media, titles, firsts))
-        last = max(len(p.frames) for p in pair) - 1
-        still, state, limits = View(tags, still.still, alt), state | {"frame": 0}, limits | {"frame": (0, last)}
-        facts |= {"fps": float(before.fps), "frames": [len(p.frames) for p in pair]}
-    return Live("compare", still, state, limits=limits, facts=facts, media=dict(zip("ab", media)))
+    state, facts, pair = {"divider": 0.5}, {"limits": {}}, (before, after)
+    _alike(pair)
+    if isinstance(before, Clip):
+        view, facts, media = _films(pair, alt, titles=titles, width=360)
+        state["frame"] = 0
+    else:
+        view, media = picture(sheet(pair, columns=2, titles=titles), alt), dict(zip("ab", map(_png, pair)))
+        facts["size"] = before.shape[:2]
+    facts["titles"], facts["limits"]["divider"] = titles, (0.0, 1.0)
+    return Live("compare", view, state, facts=facts, media=media)
+
+
+def _films(clips, alt, *, titles, width):
+    """The still form of one or two clips, what a widget needs to know of them, and their videos by name."""
+    _alike(clips)
+    videos, tags = [_mp4(clip) for clip in clips], ""
+    rows = [clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)] for clip in clips]
+    for video, row, title in zip(videos, rows, titles):
+        source = f'<source src="data:video/mp4;base64,{_base64(video)}" type="video/mp4">'
+        label, poster = html.escape(f"{title}: {alt}" if title else alt, quote=True), _base64(_jpeg(row[3]))
+        look = f'width="{width}" poster="data:image/jpeg;base64,{poster}" aria-label="{label}" title="{label}"'
+        tags += (
+            f'<figure style="display: inline-block; margin: 0 8px 0 0"><figcaption>{html.escape(title)}</figcaption>'
+        )
+        tags += f"<video controls loop playsinline {look}>{source}</video></figure>"
+    still = sheet(np.concatenate(rows), columns=6, titles=[t for title in titles for t in (title, *[""] * 5)])
+    counts = [len(clip.frames) for clip in clips]
+    facts = {"fps": float(clips[0].fps), "frames": counts, "width": width, "size": clips[0].size}
+    return View(tags, still, alt), facts | {"limits": {"frame": (0, max(counts) - 1)}}, dict(zip("ab", videos))
+
+
+def _alike(pair: Sequence[np.ndarray | Clip]) -> None:
+    kinds = [(type(p).__name__, p.size, float(p.fps)) if isinstance(p, Clip) else ("picture", p.shape) for p in pair]
+    if len(set(kinds)) > 1:
+        raise MediaError(
+            f"Only pictures or clips of one size and frame rate go together, not {kinds}; make them equal."
+        )
 
 
 class Transcript(Live):
-    """What was heard, and its edits. state: `select` [first, last) among the words of the text, `edits`, `undone`.
+    """A transcript that is edited. state: `text` [[word, its number among those heard or -1], …] and what of it is
+    selected (`select`: [first, last)), `times` [start, end, start, …] of the words heard; `past`, `future`: for undo.
 
-    Steps of a replay: {"select": [2, 3]} (half-open), {"delete": True}, {"replace": "seven"} (what is selected),
-    {"insert": ["very", 2]} (before word 2 of the text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where
-    word k that was heard begins; a word that ends there goes along), {"end": [k, seconds]} (where it ends).
+    Steps of a replay: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word
+    2 of the text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word
+    that ends there goes along), {"end": [k, seconds]}.
     """
 
     @property
     def text(self) -> str:
         """The edited text, as `TextEditPipeline` takes it."""
-        return " ".join(word for word, _ in self._edited()[0])
+        return " ".join(word for word, _ in self.state["text"])
 
     @property
     def words(self) -> list[Word]:
         """The words that were heard, deleted or not, at the times that were dragged."""
-        times = self._edited()[1]
-        return [Word(word, *times[2 * k : 2 * k + 2]) for k, (word, *_) in enumerate(self._shown["facts"]["words"])]
+        times = self.state["times"]
+        return [Word(word, *times[2 * k : 2 * k + 2]) for k, word in enumerate(self.facts["words"])]
 
-    def _edited(self) -> tuple[list[list], list[float]]:
-        """The text as [word, its number among those heard or -1], and the times start, end, start … of these."""
-        heard = self._shown["facts"]["words"]
-        text, times = [[word, k] for k, (word, *_) in enumerate(heard)], [t for _, *ends in heard for t in ends]
-        for edit in self.state["edits"]:
-            first, last = edit["at"]
-            if "put" in edit:
-                text[first:last] = [[word, -1] for word in edit["put"]]
-            else:
-                times[first:last] = [edit["to"]] * (last - first)
-        return text, times
-
-    def _step(self, step: dict[str, Any]) -> dict[str, Any]:  # static/transcript.js has the same as `reduce`
-        ((name, value),), state = step.items(), self.state
-        text, times = self._edited()
+    def _step(self, step: Json) -> Json:  # static/transcript.js has the same as `reduce`
+        ((name, value),), past, future = step.items(), self.state["past"], self.state["future"]
+        old = {key: self.state[key] for key in ("text", "times", "select")}
+        text, (a, b) = old["text"], old["select"]
+        if name == "undo":
+            return past[-1] | {"past": past[:-1], "future": [*future, old]} if past else self.state
+        if name == "redo":
+            return future[-1] | {"past": [*past, old], "future": future[:-1]} if future else self.state
         if name == "select":
-            return state | {"select": sorted(min(max(k, 0), len(text)) for k in value)}
-        if name in ("undo", "redo"):
-            return self._undone(name == "undo")
+            return self.state | {"select": sorted(min(max(k, 0), len(text)) for k in value)}
         if name in ("drag", "end"):
-            edit = _dragged(times, 2 * value[0] + (name == "end"), value[1], self._shown["facts"]["duration"])
+            k, to = 2 * value[0] + (name == "end"), min(max(value[1], 0.0), self.facts["duration"])
+            new = old | {"times": _dragged(old["times"], k, to) if old["times"] else []}
         elif name in ("delete", "replace", "insert"):
-            at = [min(max(value[1], 0), len(text))] * 2 if name == "insert" else state["select"]
-            put = {"delete": "", "replace": value, "insert": value[0] if name == "insert" else ""}[name]
-            edit = {"at": at, "put": [word for word in re.split(r"[ \t\r\n]+", put) if word]}
+            if name == "insert":
+                value, a = value[0], min(max(value[1], 0), len(text))
+                b = a
+            put = [[word, -1] for word in re.findall(r"[^ \t\r\n]+", "" if name == "delete" else value)]
+            new = old | {"text": text[:a] + put + text[b:], "select": [a, a + len(put)]}
         else:
-            raise EditError(
-                f"The transcript has no {name!r}: take select, delete, replace, insert, undo, redo, drag, end."
-            )
-        if not edit.get("put") and edit["at"][0] == edit["at"][1]:
-            return state  # nothing to take and nothing to put
-        return {"select": _after(edit, state["select"]), "edits": [*state["edits"], edit], "undone": []}
-
-    def _undone(self, back: bool) -> dict[str, Any]:
-        edits, undone = [*self.state["edits"]], [*self.state["undone"]]
-        source, sink = (edits, undone) if back else (undone, edits)
-        if not source:
-            return self.state
-        edit = source.pop()
-        sink.append(edit)
-        select = edit["at"] if back and "put" in edit else _after(edit, self.state["select"])
-        return {"select": select, "edits": edits, "undone": undone}
+            raise EditError(f"No step {name!r}: take select, delete, replace, insert, undo, redo, drag or end.")
+        same = new["text"] == text and new["times"] == old["times"]
+        return self.state if same else new | {"past": [*past, old], "future": []}
 
 
-def _after(edit: dict[str, Any], select: list[int]) -> list[int]:
-    """What is selected after an edit: what it put, and as before if it moved a time."""
-    return [edit["at"][0], edit["at"][0] + len(edit["put"])] if "put" in edit else select
-
-
-def _dragged(times: list[float], k: int, to: float, duration: float) -> dict[str, Any]:
-    """The edit that moves number k of start, end, start, end …, and the neighbour that touches it, as far as it may."""
+def _dragged(times: list[float], k: int, to: float) -> list[float]:
+    """Times with number k moved, and the neighbouring word's that touches it, as far as they may."""
     k = min(max(k, 0), len(times) - 1)
-    other = k - 1 if k % 2 == 0 else k + 1
-    touching = 0 <= other < len(times) and abs(times[other] - times[k]) < 0.001
-    first, last = (min(k, other), max(k, other)) if touching else (k, k)
-    low = times[first - 1] + (0.02 if first % 2 else 0.0) if first > 0 else 0.0  # a word keeps 20 ms
-    high = times[last + 1] - (0.0 if last % 2 else 0.02) if last + 1 < len(times) else duration
-    return {"at": [first, last + 1], "to": min(max(to, low), max(low, high))}
+    a, b = (k - 1, k) if k % 2 == 0 else (k, k + 1)
+    if a < 0 or b == len(times) or abs(times[b] - times[a]) >= 0.001:
+        a = b = k
+    low = times[a - 1] + 0.02 * (a % 2) if a > 0 else 0.0  # a word keeps 20 ms
+    high = times[b + 1] - 0.02 * (1 - b % 2) if b + 1 < len(times) else to
+    return times[:a] + [min(max(to, low), max(low, high))] * (b + 1 - a) + times[b + 1 :]
 
 
 def transcript(audio: np.ndarray, words: Sequence[Word], alt: str, *, rate: int = 16000) -> Transcript:
@@ -271,29 +258,26 @@ def transcript(audio: np.ndarray, words: Sequence[Word], alt: str, *, rate: int 
     >>> show.transcript(sound, words, "one two").replay([{"select": [1, 2]}, {"replace": "three"}]).text
     'one three'
     """
-    heard = [[word.text, float(word.start), float(word.end)] for word in words]
-    facts = {"words": heard, "duration": len(audio) / rate, "rate": rate}
-    state = {"select": [0, 0], "edits": [], "undone": []}
-    samples = (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()
-    view = sound(audio, alt, rate=rate, words=words)
-    return Transcript("transcript", view, state, facts=facts, media={"samples": samples})
+    times, view = [float(time) for w in words for time in (w.start, w.end)], sound(audio, alt, rate=rate, words=words)
+    text = [[word.text, k] for k, word in enumerate(words)]
+    state = {"text": text, "times": times, "select": [0, 0], "past": [], "future": []}
+    facts = {"words": [word.text for word in words], "duration": len(audio) / rate, "rate": rate}
+    media = {"samples": (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()}
+    return Transcript("transcript", view, state, facts=facts, media=media)
 
 
 class Rig(Live):
-    """A presenter's face under the sliders of `BLENDSHAPES` (state: by name, 0 to 1, and `frame` where curves play)."""
+    """A presenter's face under sliders. state: `frame`, and 0 to 1 for each of BLENDSHAPES but the first."""
 
     def drawn(self) -> np.ndarray:
         """The face as the sliders stand, uint8 (size, size, 3)."""
-        values = np.array([[self.state.get(name, 0.0) for name in BLENDSHAPES]])
-        return self._shown["draw"](values, slice(self.state["frame"], self.state["frame"] + 1))[0]
+        return self.draw(np.array([[0.0, *(self.state[name] for name in BLENDSHAPES[1:])]]), [self.state["frame"]])[0]
 
-    def _step(self, step: dict[str, Any]) -> dict[str, Any]:
-        state, curves = super()._step(step), self._shown["facts"]["curves"]
-        if "frame" in step and curves:  # the sliders follow
-            state |= dict(zip(BLENDSHAPES[1:], curves[state["frame"]]))
-        return state
+    def _step(self, step: Json) -> Json:
+        state, curves = super()._step(step), self.facts["curves"]
+        return state | dict(zip(BLENDSHAPES[1:], curves[state["frame"]])) if "frame" in step and curves else state
 
-    def _moved(self, state: dict[str, Any]) -> None:
+    def _moved(self, state: Json) -> None:
         super()._moved(state)
         self.widget.send({"drawn": True}, [_jpeg(self.drawn())])
 
@@ -309,32 +293,27 @@ def rig(
 ) -> Rig:
     """A presenter's face whose controls are sliders; with `curves` (an array (T, 52) is the tracker's, at 25 frames/s)
     it plays them with the sound (S,), and the sliders follow. Still form: six poses, or the face as a video."""
-    if curves is not None and not isinstance(curves, Curves):
-        curves = Curves(curves, "mediapipe", 25)
-    who = render.person(identity)
-    turns = np.zeros((1, 3)) if curves is None else curves.head
-    draw = lambda v, at: render.render(who, v, head=render.place(turns[at], (size, size)), size=(size, size)).frames  # noqa: E731
-    state, media = {"frame": 0} | dict.fromkeys(BLENDSHAPES[1:], 0.0), {}
-    limits = dict.fromkeys(BLENDSHAPES[1:], (0.0, 1.0)) | {
-        "frame": (0, 0 if curves is None else len(curves.values) - 1)
-    }
-    facts = {"size": size, "curves": [], "fps": 25.0}
-    if curves is None:
-        poses = np.array([[pose.get(name, 0.0) for name in BLENDSHAPES] for pose in POSES.values()])
-        frames = [draw(pose[None], slice(0, 1))[0] for pose in poses]
-        view = picture(sheet(frames, columns=3, titles=list(POSES)), alt)
+    names, values = BLENDSHAPES[1:], np.array([[n.startswith(pose) for n in BLENDSHAPES] for pose in POSES], np.float32)
+    who, turns, still = render.person(identity), np.zeros((len(POSES), 3)), curves is None
+    if not still:
+        curves = curves if isinstance(curves, Curves) else Curves(curves, "mediapipe", 25)
+        values, turns = curves.to("mediapipe").values.clip(0, 1), curves.head
+
+    def draw(values: np.ndarray, at: Sequence[int]) -> np.ndarray:
+        return render.render(who, values, head=render.place(turns[at], (size, size)), size=(size, size)).frames
+
+    frames, rows = draw(values, range(len(values))), np.round(values[:, 1:], 3).tolist()
+    if still:
+        view, facts, media = picture(sheet(frames, columns=3, titles=POSES), alt), {"limits": {"frame": (0, 0)}}, {}
     else:
-        values = curves.to("mediapipe").values.clip(0, 1)
-        frames = draw(values, slice(None))
         heard = np.zeros((0, 1), np.float32) if audio is None else np.float32(audio)[:, None]
-        media["video"] = _mp4(Clip(frames, curves.fps, heard, rate))
-        picked = np.linspace(0, len(frames) - 1, 6).astype(int)
-        tag = _video(media["video"], alt, width=size, poster=frames[picked[3]])
-        view = View(tag, sheet(frames[picked], columns=3), alt)
-        facts |= {"curves": np.round(values[:, 1:], 3).tolist(), "fps": float(curves.fps)}
-        state |= dict(zip(BLENDSHAPES[1:], facts["curves"][0]))
-    media["face"] = _jpeg(frames[0])
-    return Rig("rig", view, state, limits=limits, facts=facts, media=media, draw=draw)
+        view, facts, media = _films([Clip(frames, curves.fps, heard, rate)], alt, titles=[""], width=size)
+    facts |= {"names": names, "curves": [] if still else rows, "size": size}
+    facts["limits"] |= dict.fromkeys(names, (0.0, 1.0))
+    state, media = {"frame": 0} | dict(zip(names, rows[0])), media | {"face": _jpeg(frames[0])}
+    made = Rig("rig", view, state, facts=facts, media=media)
+    made.draw = draw
+    return made
 
 
 class Dials:
@@ -344,7 +323,7 @@ class Dials:
     >>> Dials(draw, {"size": FloatSlider(0.4, max=1)}, positions=[{"size": 0.1}, {"size": 0.4}])
     """
 
-    def __init__(self, draw: Callable[..., View], controls: dict[str, Any], *, positions: Sequence[dict[str, Any]]):
+    def __init__(self, draw: Callable[..., View], controls: Json, *, positions: Sequence[Json]):
         self.controls, self._draw = controls, draw
         views = [draw(**{name: control.value for name, control in controls.items()} | one) for one in positions]
         columns = min(len(views), 1450 // views[0].still.shape[1] or 1)  # as wide as a page shows it legibly
@@ -426,13 +405,6 @@ def _pixels(drawn: Figure) -> np.ndarray:
 def _mp4(clip: Clip) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return write(Path(folder) / "clip.mp4", clip).read_bytes()
-
-
-def _video(content: bytes, alt: str, *, width: int, poster: np.ndarray) -> str:
-    source = f'<source src="data:video/mp4;base64,{_base64(content)}" type="video/mp4">'
-    label, poster = html.escape(alt, quote=True), f"data:image/jpeg;base64,{_base64(_jpeg(poster))}"
-    look = f'width="{width}" poster="{poster}" aria-label="{label}" title="{label}"'
-    return f"<video controls loop playsinline {look}>{source}</video>"
 
 
 def _jpeg(image: np.ndarray) -> bytes:
