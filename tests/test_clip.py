@@ -272,7 +272,7 @@ frame = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 with mux.Sink(__import__("pathlib").Path(sys.argv[1]), mux.Fraction(25), picture=mux.Picture((240, 320)),
               sound=(16000, 0), exact=False, metadata=None) as sink:
     while True:
-        sink.frame(frame)
+        sink.append([frame], None)
 """
 
 

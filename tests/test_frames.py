@@ -63,7 +63,8 @@ def _inner_mouth(points):
 @pytest.mark.parametrize("mouth", [False, True])
 def test_a_face_that_does_not_move_is_the_frame_itself(order, mouth):
     still = _still(0.1)
-    out = render(still, still, target=np.stack([still[1]] * 4), order=order, mouth=mouth)
+    draw = render if mouth else inbetween
+    out = np.stack(list(draw(still, still, target=np.stack([still[1]] * 4), order=order)))
     assert out.dtype == np.uint8
     assert out.shape == (4, *SIZE, 3)
     assert np.abs(out.astype(int) - still[0]).max() <= (1 if mouth else 0)
@@ -116,7 +117,7 @@ def test_an_open_mouth_is_found_elsewhere(shift):
     truth, inside = _picture(target[5]), _inner_mouth(target[5])
     given = dict(enumerate(s[0] for s in library)), np.stack([s[1] for s in library])
     ours = render(left, right, target=target, library=given)[5]
-    warped = render(left, right, target=target, mouth=False)[5]
+    warped = [*inbetween(left, right, target=target)][5]
     assert _gap(ours[inside], truth[inside]) < 20
     assert _gap(ours[inside], truth[inside]) < _gap(warped[inside], truth[inside]) / 2
     assert _gap(ours, truth) < 2
@@ -229,7 +230,7 @@ def test_real_words_are_redrawn_from_their_landmarks(mirror):
         start = time.process_time()
         ours = render(left, right, target=points[s:e], library=(real[keep], points[keep]))
         speed.append(n / (time.process_time() - start))
-        warped = render(left, right, target=points[s:e], mouth=False)
+        warped = np.stack([*inbetween(left, right, target=points[s:e])])
         u = ((np.arange(n) + 1) / (n + 1))[:, None, None, None]
         faded = (1 - u) * real[s - 1] + u * real[e]
         ours, warped, faded = (_mouth_psnr(x, real[s:e], points[s:e]) for x in (ours, warped, faded))

@@ -164,9 +164,6 @@ class Video(Source):
     silent = property(lambda self: not self.channels, doc="True where there is no sound track.")
     audio = property(lambda self: self._heard(0, self.n_frames), doc="All sound float32 (S, C); (0, 1) without any.")
 
-    def __repr__(self) -> str:
-        return f"Video({str(self.path)!r}: (H, W) {self.size}, {self.n_frames} frames at {self.fps} frames/s)"
-
     def window(self, t0: float, t1: float, *, max_bytes: int = MAX_BYTES) -> Clip:
         """The frames that begin in [t0, t1) seconds (to the nearest frame) and their sound.
         MediaError for a span that is empty or outside, or whose frames need more than `max_bytes`."""

@@ -57,10 +57,10 @@ class FaceTrack:
     scheme: str = "mesh478"
     filled: np.ndarray | None = None
 
-    shown = property(
-        lambda self: self.visible if self.filled is None else self.visible & ~self.filled,
-        doc="bool (T,): the face was found in this very frame, so its picture can be used.",
-    )
+    @property
+    def shown(self) -> np.ndarray:
+        """bool (T,): the face was found in this very frame, so its picture can be used."""
+        return self.visible if self.filled is None else self.visible & ~self.filled
 
     def to68(self) -> FaceTrack:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""

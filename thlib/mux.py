@@ -309,19 +309,16 @@ class Sink:
         stream.bit_rate = AAC_BITS * channels
         return stream
 
-    def frame(self, image: av.VideoFrame | np.ndarray) -> None:
-        """Append a decoded frame (its planes go through untouched) or uint8 RGB (H, W, 3)."""
-        frame = self._picture.from_rgb(image) if isinstance(image, np.ndarray) else image
-        frame.pts, frame.time_base, frame.pict_type = self._count, 1 / self._fps, 0  # 0: the encoder chooses anew
-        self._count += 1
-        self._file.mux(self._video.encode(frame))
-
     def append(self, frames: Iterable, take: Callable[[int, int], np.ndarray], *, zero: int = 0) -> None:
-        """Frames, each with its sound: float32 take(start, stop) -> (S, C), where `zero` is the first frame's start."""
+        """Decoded frames (their planes go through untouched) or uint8 RGB (H, W, 3), each with its sound: float32
+        take(start, stop) -> (S, C), where `zero` is the first frame's start."""
         moved = zero - sample_at(self._count, self._fps, self._rate)
         for image in frames:
             start, stop = (sample_at(self._count + k, self._fps, self._rate) for k in (0, 1))
-            self.frame(image)
+            frame = self._picture.from_rgb(image) if isinstance(image, np.ndarray) else image
+            frame.pts, frame.time_base, frame.pict_type = self._count, 1 / self._fps, 0  # 0: the encoder chooses anew
+            self._count += 1
+            self._file.mux(self._video.encode(frame))
             if self._audio:
                 block = take(start + moved, stop + moved)
                 sound = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="flt", layout=f"{block.shape[1]}c")

@@ -39,10 +39,10 @@ class Report:
     marks: tuple[str, ...]
     problems: tuple[str, ...]
 
-    spans = property(
-        lambda self: [span for span, _ in _changes(self.record)] if self.record else [],
-        doc="The generated spans, (start, end) in seconds; empty for a file without marks.",
-    )
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """The generated spans, (start, end) in seconds; empty for a file without marks."""
+        return [span for span, _ in _changes(self.record)] if self.record else []
 
     def __str__(self) -> str:
         """The report as lines of text."""
@@ -57,18 +57,13 @@ class Report:
         return "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
 
 
-def badge(frames: np.ndarray, text: str = "AI-edited", *, face: tuple[float, float] | None = None) -> np.ndarray:
-    """A copy of frames uint8 (T, H, W, 3) with a small badge in the corner farthest from `face` (x, y, pixels).
-    It is at most 0.4 W wide and lies in one quarter of the picture, so it can't cover the face's centre."""
+def badge(frames: np.ndarray, text: str = "AI-edited") -> np.ndarray:
+    """A copy of frames uint8 (T, H, W, 3) with a small badge in the lower right corner, which never covers the centre:
+    it is at most 0.4 W wide and 0.4 H high."""
     height, width = frames.shape[1:3]
     patch = _patch(text, min(max(10, height / 18), 0.4 * height), 0.4 * width)  # (h, w, 3)
-    rows, columns = patch.shape[:2]
-    edge = round(min(height, width) / 50)
-    x, y = face if face is not None else (0, 0)
-    left = edge if x > width / 2 else width - edge - columns
-    top = edge if y > height / 2 else height - edge - rows
-    out = frames.copy()
-    window = out[:, top : top + rows, left : left + columns]
+    out, bottom, right = frames.copy(), *(side - round(min(height, width) / 50) for side in (height, width))
+    window = out[:, bottom - patch.shape[0] : bottom, right - patch.shape[1] : right]
     window[:] = np.rint(0.2 * window + 0.8 * patch)
     return out
 

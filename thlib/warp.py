@@ -155,8 +155,6 @@ def _warps(frames: list, points: list, target: np.ndarray, *, step: int = 4, smo
 
 
 # --- faces ------------------------------------------------------------------------------------------------------------
-
-
 def control_points(points: np.ndarray) -> np.ndarray:
     """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
     head = Head.fit(points)

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from thlib import clip, data, metrics
-from thlib.editing.frames import render
+from thlib.editing.frames import inbetween
 from thlib.editing.pipeline import TextEditPipeline, Window
 from thlib.footage import Footage, grid
 from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track, track_file
@@ -274,7 +274,7 @@ def warped(case: Case, editor: TextEditPipeline) -> np.ndarray:
     w = case.window
     left, right = zip(w.border(w.clip.frames), w.border(w.track.points))
     left, right = (None if end[0] is None else end for end in (left, right))
-    return render(left, right, target=editor.motion(w), mouth=False)
+    return np.stack([*inbetween(left, right, target=editor.motion(w))])
 
 
 def collect(rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:

@@ -32,18 +32,12 @@ DETAIL = 0.02  # in face scales: detail finer than this comes from one frame alo
 FEATHER = 0.06  # width of the seam around mouth and jaw, in face scales
 FADE = 3  # frames over which the ends converge to the real neighbours
 
-Still = tuple[np.ndarray, np.ndarray]  # a frame uint8 (H, W, 3) and its landmarks float32 (L, 3)
+End = tuple[np.ndarray, np.ndarray] | None  # a frame uint8 (H, W, 3) and its landmarks float32 (L, 3)
 Library = tuple[Sequence[np.ndarray], np.ndarray]  # frames and landmarks (M, L, 3)
 
 
 def render(
-    left: Still | None,
-    right: Still | None,
-    *,
-    target: np.ndarray,
-    library: Library | None = None,
-    order: str = "warp_blend",
-    mouth: bool = True,
+    left: End, right: End, *, target: np.ndarray, library: Library | None = None, order: str = "warp_blend"
 ) -> np.ndarray:
     """New frames uint8 (N, H, W, 3) that show `target`, between the real frames `left` and `right`.
 
@@ -54,20 +48,16 @@ def render(
                  are always added. None: the border frames alone.
     order        "warp_blend" warps both border frames to the target and dissolves (sharper); "interpolate_warp"
                  dissolves at in-between landmarks first and warps the result, as the paper does.
-    mouth        False leaves out the library: warped border frames only.
-
     EditError where both sides are missing, or shapes or order are not these."""
     ends = [end for end in (left, right) if end is not None]
     _check(ends, target, order)
     if not len(target):
         return np.empty((0, *ends[0][0].shape), np.uint8)
     frames = inbetween(left, right, target=target, order=order)
-    if mouth:
-        frames = _with_mouths(frames, left, right, target=target, library=library)
-    return np.stack(list(frames))
+    return np.stack(list(_with_mouths(frames, left, right, target=target, library=library)))
 
 
-def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
+def _check(ends: list[End], target: np.ndarray, order: str) -> None:
     if not ends:
         raise EditError("No real frame stands before or after the edit; an edit needs at least one neighbour.")
     if order not in ("warp_blend", "interpolate_warp"):
@@ -75,15 +65,11 @@ def _check(ends: list[Still], target: np.ndarray, order: str) -> None:
     if ends[0][0].shape != ends[-1][0].shape:
         raise EditError(f"The border frames have sizes {ends[0][0].shape} and {ends[-1][0].shape}; give the same size.")
     if target.ndim != 3 or target.shape[1:] != ends[0][1].shape:
-        raise EditError(f"The target landmarks are {target.shape}; give (N, *{ends[0][1].shape}) as at the borders.")
+        raise EditError(f"The target's shape is {target.shape}; give (N, *{ends[0][1].shape}) as at the borders.")
 
 
 # --- The border frames, in between ------------------------------------------------------------------------------------
-
-
-def inbetween(
-    left: Still | None, right: Still | None, *, target: np.ndarray, order: str = "warp_blend"
-) -> Iterator[np.ndarray]:
+def inbetween(left: End, right: End, *, target: np.ndarray, order: str = "warp_blend") -> Iterator[np.ndarray]:
     """The border frames warped to `target` (N, 478, 3) and dissolved: N frames uint8 (H, W, 3), one at a time.
     The arguments are those of `render`. Beyond the head's surroundings nothing is warped, only dissolved."""
     ends = [end for end in (left, right) if end is not None]
@@ -111,8 +97,6 @@ def inbetween(
 
 
 # --- Mouths from elsewhere --------------------------------------------------------------------------------------------
-
-
 def _mouth_features(points: np.ndarray) -> np.ndarray:
     # The shape of the lips (head-fixed) and how they look from here (in the image plane), in eye-corner units.
     head = Head.fit(points)
@@ -164,7 +148,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
 
 
 def _with_mouths(
-    base: Iterator[np.ndarray], left: Still | None, right: Still | None, *, target: np.ndarray, library: Library | None
+    base: Iterator[np.ndarray], left: End, right: End, *, target: np.ndarray, library: Library | None
 ) -> Iterator[np.ndarray]:
     ends = [end for end in (left, right) if end is not None]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))

@@ -139,8 +139,6 @@ def _stretches(rng: np.random.Generator, series: Sequence[list], *, batch: int, 
 
 
 # --- between real frames ----------------------------------------------------------------------------------------------
-
-
 def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
     """Head-fixed landmarks (N, 478, 3) for the new frames, landing on the real ones at both borders.
 

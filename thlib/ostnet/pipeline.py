@@ -87,8 +87,6 @@ def _pixels(image: Picture) -> np.ndarray:
 
 
 # --- landmarks --------------------------------------------------------------------------------------------------------
-
-
 def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Scale α (T,) of driving points (T, 478, 3) against the source's (478, 3): sqrt(Σ|Δd_D|² / Σ|Δd_S|²).
     Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
@@ -147,8 +145,6 @@ def _most_like(own: np.ndarray, theirs: np.ndarray) -> int:
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
-
-
 def render(
     image: np.ndarray,
     source: np.ndarray,
@@ -205,8 +201,6 @@ def _skin(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 # --- pipeline ---------------------------------------------------------------------------------------------------------
-
-
 class OSTNetPipeline:
     """Portrait and driving video in, video out; `retarget` and `render` are its stages."""
 
