@@ -151,7 +151,7 @@ def test_the_progress_table_has_every_exercise_of_the_notebook(exercise):
     assert " ".join(lines[0]) == "1 of 2 exercises passed"
     assert lines[2:] == [["07.square", "passed", "2"], ["07.choice", "not", "answered", "yet", "0"]]
     html = exercise[-1]._repr_mimebundle_()["text/html"]
-    assert "<tr><td>07.square</td><td>passed</td><td>2</td></tr>" in html
+    assert "<tr><th>exercise<th>verdict<th>answers<tr><td>07.square<td>passed<td>2<tr>" in html
 
 
 def test_an_unknown_check_is_refused(exercise):

@@ -100,7 +100,9 @@ def executed(tmp_path, monkeypatch):
     monkeypatch.setattr(baselines, "FOLDER", tmp_path)
     monkeypatch.setattr(baselines.load, "__defaults__", (tmp_path,))
     display = nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8=", "text/plain": "a picture"})
-    cell = nbformat.v4.new_code_cell("x = 1", outputs=[display], execution_count=1)
+    live = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/html": "<b>its still form</b>"}
+    view = nbformat.v4.new_output("display_data", live)
+    cell = nbformat.v4.new_code_cell("x = 1", outputs=[display, view], execution_count=1)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "01_a.ipynb")
     (tmp_path / "01_a.json").write_text(json.dumps(asdict(outcome(1.25))))
     baselines.update([outcome()], tmp_path)
@@ -116,6 +118,8 @@ def test_the_report_shows_runs_and_metrics_against_baselines(executed):
     notebook = (executed / "01_a.html").read_text()
     assert "data:image/png;base64,aGVsbG8=" in notebook
     assert 'src="http' not in notebook
+    assert "<b>its still form</b>" in notebook
+    assert "widget-view+json" not in notebook
     baselines.update([outcome(1.25)], executed)
     assert report.index(executed)[1]
 

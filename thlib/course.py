@@ -180,8 +180,8 @@ def progress() -> None:
     rows = [("exercise", "verdict", "answers"), *((n, *map(str, _tried.get(n, (OPEN, 0)))) for n in names)]
     done = sum(verdict == PASSED for _, verdict, _ in rows)
     told = f"{done} of {len(names)} exercises passed"
-    cells = ["".join(f"<td>{escape(value)}</td>" for value in row) for row in rows]
-    html = f"<table><caption>{told}</caption><tr>{'</tr><tr>'.join(cells)}</tr></table>"
+    cells = ["".join(f"<t{'hd'[k > 0]}>{escape(value)}" for value in row) for k, row in enumerate(rows)]
+    html = f"<table><caption>{told}</caption><tr>{'<tr>'.join(cells)}</table>"
     _show("\n".join([told, *(f"{a:24} {b:18} {c}" for a, b, c in rows)]), "text/html", html)
 
 

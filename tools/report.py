@@ -103,9 +103,14 @@ def _notebook(executed: Path) -> None:
     if not executed.is_file():
         executed.with_suffix(".html").unlink(missing_ok=True)
         return
+    import nbformat
     from nbconvert import HTMLExporter
 
-    html, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    notebook = nbformat.read(executed, 4)
+    for bundle in [o["data"] for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]:
+        if "text/html" in bundle:  # the still form of a view: without a kernel, its live one is a blank
+            bundle.pop("application/vnd.jupyter.widget-view+json", None)
+    html, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
     executed.with_suffix(".html").write_text(re.sub(r"<script[^>]*\ssrc=\"https?:[^>]*>\s*</script>", "", html))
 
 
