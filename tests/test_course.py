@@ -80,9 +80,9 @@ def exercise(monkeypatch, tmp_path):
     monkeypatch.setattr("IPython.display.display", shown.append)
     course.checks.cache_clear()
     (tmp_path / "07.py").write_text(
-        "from thlib.course import Check\n"
+        "from thlib.course import Check\nSQUARE = lambda x: x * x\n"
         "def judge(f):\n    return '' if f(2) == 4 else f'for 2 you give {f(2)}; the square is 4'\n"
-        "CHECKS = {'square': Check(judge, library=pow, hint='Multiply it by itself.'),\n"
+        "CHECKS = {'square': Check(judge, library=SQUARE, hint='Multiply it by itself.'),\n"
         "          'choice': Check(lambda v: '' if v['a'] == 'ours' else 'no', library={'a': 'ours'}, hint='')}\n"
     )
     yield shown
@@ -113,22 +113,28 @@ def stumbles(x):
 
 @pytest.mark.parametrize("blank", [None, ..., blank_expression, blank_statement, BlankMethod, {"a": ...}, [1, None]])
 def test_a_blank_is_an_open_exercise_and_the_notebook_goes_on(exercise, blank):
-    assert course.check("07.square", blank) is pow
+    assert course.check("07.square", blank) is course.checks("07")["square"].library
     assert "07.square: not answered yet" in exercise[0]
 
 
 def test_a_right_answer_comes_back_and_a_wrong_one_is_told_with_a_hint(exercise):
     assert course.check("07.square", sliced) is sliced
     assert exercise[-1] == "✓ 07.square: passed"
-    assert course.check("07.square", lambda x: x + 1) is pow
+    assert course.check("07.square", lambda x: x + 1) is course.checks("07")["square"].library
     assert "for 2 you give 3; the square is 4\nHint: Multiply it by itself." in exercise[-1]
     assert exercise[-1]._repr_mimebundle_()[course.CHECK]["verdict"] == course.WRONG
 
 
+def test_the_library_s_answer_is_nobody_s_answer(exercise):
+    square = course.check("07.square", lambda x: x + 1)
+    assert course.check("07.square", square) is square  # only the check's cell is run again
+    assert "not answered yet: run the cell with your answer" in exercise[-1]
+
+
 def test_what_an_answer_raises_is_a_sentence_with_its_line(exercise):
-    assert course.check("07.square", stumbles) is pow
+    assert course.check("07.square", stumbles) is course.checks("07")["square"].library
     assert "IndexError: list index out of range (in your line `return [x][3]`)" in exercise[-1]
-    assert course.check("07.square", 4) is pow
+    assert course.check("07.square", 4) is course.checks("07")["square"].library
     assert "TypeError: 'int' object is not callable" in exercise[-1]
     assert course.check("07.choice", {}) == {"a": "ours"}
     assert "KeyError: 'a'" in exercise[-1]
