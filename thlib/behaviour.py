@@ -2,8 +2,7 @@
 
 curves = add_gaze(add_blinks(curves, seed=1), seed=1)   # as EmoFace (Liu et al. 2024, and its code)
 smile = expression("happy", 0.8, style=1)               # (52,) offsets on the tracker's controls
-head = head_motion(loudness, fps, seed=1)               # (T, 3) degrees
-"""
+head = head_motion(loudness, fps, seed=1)               # (T, 3) degrees"""
 
 # T frames; a seed is an int or a numpy Generator
 from __future__ import annotations

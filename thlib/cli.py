@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from tqdm import tqdm
 
+import thlib
 from thlib import data as sets
 from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError, TrainingError
-
-if TYPE_CHECKING:
-    from thlib.clip import Video, Word
 
 ROOT = Path(__file__).resolve().parents[1]  # of a clone
 SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
@@ -76,20 +74,17 @@ def edit(
     _check_out(out, [file for file in (video, transcript, text, sound) if file])
     shown = {"desc": "reading the words", "bar_format": "{desc:<24}{bar}{elapsed}", "disable": None}  # None: a terminal
     with tqdm(total=4, **shown) as bar, warnings.catch_warnings(record=True) as doubts:
-        from thlib.clip import Video, read_sound
-        from thlib.editing import TextEditPipeline
-        from thlib.editing.script import apply
-        from thlib.speech import align_speech
-
-        source = Video(video)
+        source = thlib.clip.Video(video)
         if source.missing:
             raise MediaError(f"{video} is cut off, {source.missing} of its frames are missing: give the whole file")
         words = _words(source, transcript)
-        edited = _text(text) if text else apply(words, replace=replace, insert=insert, delete=delete)
+        commands = {"replace": replace, "insert": insert, "delete": delete}
+        edited = _text(text) if text else thlib.editing.script.apply(words, **commands)
         _step(bar, "listening to the sound" if sound else "editing")
-        speech = align_speech(read_sound(sound), sound_text or edited) if sound else None
+        heard = sound and thlib.speech.align_speech(thlib.clip.read_sound(sound), sound_text or edited)
         _step(bar, "editing")
-        result = TextEditPipeline.from_pretrained()(source, words, edited, speech=speech, seed=seed, method=method)
+        editor = thlib.editing.TextEditPipeline.from_pretrained()
+        result = editor(source, words, edited, speech=heard, seed=seed, method=method)
         _step(bar, "writing")
         result.save(out, exact=exact, badge=badge)
         _step(bar, "done")
@@ -114,31 +109,27 @@ def animate(
     """Curves of a face rig from speech and an emotion, with blinks, gaze and head motion; or a face that follows them.
 
     thlib animate speech.wav --emotion happy -o talk.csv"""
-    kinds = (".csv", ".txt", ".mp4")
-    if out.suffix.lower() not in kinds or (portrait and out.suffix.lower() != ".mp4"):
+    kinds, video = (".csv", ".txt", ".mp4"), out.suffix.lower() == ".mp4"
+    if out.suffix.lower() not in kinds or (portrait and not video):
         needed = "an .mp4, since a portrait was given" if portrait else f"a file ending in {', '.join(kinds)}"
         raise MediaError(f"{out} was named as the result: name {needed}")
     _check_out(out, [file for file in (speech, portrait) if file], kinds)
     if fps and not 1 <= fps <= 240:
         raise MediaError(f"{fps:g} frames a second were asked for: choose 1 to 240, or leave --fps out")
-    from thlib.clip import Video, read_sound
-    from thlib.emoface import EmoFacePipeline
-
-    sound, video = read_sound(speech), out.suffix.lower() == ".mp4"
+    sound = thlib.clip.read_sound(speech)
     rate = Fraction(fps or (25 if video else 60)).limit_denominator(1001)
-    rig = EmoFacePipeline.from_pretrained()
+    rig = thlib.emoface.EmoFacePipeline.from_pretrained()
     curves = rig(sound, emotion, intensity=intensity, seed=seed, fps=rate)
     if not video:
         curves.save(out)
     else:
-        from thlib.ostnet import OSTNetPipeline
         from thlib.presenter.speak import perform
 
         acted = perform(identity, curves, sound)
         with tempfile.TemporaryDirectory() as folder:  # a portrait follows the presenter
             made = acted.save(Path(folder) / "presenter.mp4" if portrait else out)
             if portrait:
-                OSTNetPipeline.from_pretrained().save(out, portrait, driving=Video(made))
+                thlib.ostnet.OSTNetPipeline.from_pretrained().save(out, portrait, driving=thlib.clip.Video(made))
     typer.echo(f"{out}: {len(curves.values)} frames at {float(rate):g} frames/s, {emotion}")
 
 
@@ -155,11 +146,8 @@ def reenact(
 
     thlib reenact portrait.jpg driving.mp4 -o out.mp4"""
     _check_out(out, [portrait, driving])
-    from thlib.clip import Video
-    from thlib.ostnet import OSTNetPipeline
-
-    source = Video(driving)
-    OSTNetPipeline.from_pretrained().save(out, portrait, driving=source, mode=mode, face=face, badge=badge)
+    source, reenactment = thlib.clip.Video(driving), thlib.ostnet.OSTNetPipeline.from_pretrained()
+    reenactment.save(out, portrait, driving=source, mode=mode, face=face, badge=badge)
     for note in source.notes:
         typer.echo(note)
     typer.echo(f"{out}: {source.n_frames} generated frames, with {out.with_suffix('.provenance.json')}")
@@ -180,19 +168,16 @@ def train(
     if model != "editing.regressor":
         raise TrainingError(f"there is no model {model!r} to train: take editing.regressor")
     from thlib import footage
-    from thlib.editing.motion import fit_regressor
 
     clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
-    fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
+    thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
     typer.echo(f"{out}: {model}, {steps} steps on {len(clips)} clips")
 
 
 @app.command()
 def verify(file: Path) -> None:
     """Print what an edited file says of itself; exit code 1 if its marks contradict one another or are incomplete."""
-    from thlib import provenance
-
-    report = provenance.verify(file)
+    report = thlib.provenance.verify(file)
     typer.echo(str(report))
     raise typer.Exit(1 if report.problems else 0)
 
@@ -315,16 +300,14 @@ def _text(path: Path) -> str:
         raise SpeechError(f"{path} cannot be read as text ({type(error).__name__}): give a UTF-8 text file") from error
 
 
-def _words(video: "Video", transcript: Path) -> list["Word"]:
-    from thlib import speech
-
+def _words(video: "thlib.clip.Video", transcript: Path) -> list["thlib.clip.Word"]:
     if transcript.suffix.lower() == ".align":
-        return list(speech.read_align(transcript))
+        return list(thlib.speech.read_align(transcript))
     if transcript.suffix.lower() == ".textgrid":
-        return list(speech.read_textgrid(transcript)[0])
+        return list(thlib.speech.read_textgrid(transcript)[0])
     if video.silent:
         raise MediaError(f"{video.path} has no sound: give a video with a sound track")
-    return list(speech.align(video.audio, _text(transcript), rate=video.audio_rate))
+    return list(thlib.speech.align(video.audio, _text(transcript), rate=video.audio_rate))
 
 
 if __name__ == "__main__":

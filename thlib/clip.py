@@ -5,8 +5,7 @@
     video.splice([(1.0, 2.5, clip)], "out.mp4")     # everything else goes through; several edits at once
 
 Edits lie on the frame grid: frame k covers [k/fps, (k+1)/fps) and begins at sample round(k/fps * rate), on the old
-timeline and on the new one, so that sound and picture cannot drift apart however many edits there are.
-"""
+timeline and on the new one, so that sound and picture cannot drift apart however many edits there are."""
 
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
@@ -20,6 +19,7 @@ from math import prod
 from pathlib import Path
 
 import av
+import librosa
 import numpy as np
 
 from thlib.errors import EditError, MediaError
@@ -84,8 +84,6 @@ class Clip:
 
 def mono16k(audio: np.ndarray, rate: int) -> np.ndarray:
     """Sound (S,) or (S, C) at `rate` Hz as float32 (n,) at 16 kHz, channels averaged."""
-    import librosa
-
     mono = audio if audio.ndim == 1 else audio.mean(axis=1)
     return librosa.resample(mono.astype(np.float32), orig_sr=rate, target_sr=16000)
 
@@ -145,8 +143,6 @@ def _fit_sound(clip: Clip, rate: int, channels: int) -> np.ndarray:
     """The clip's sound as float32 (S, channels) at `rate`."""
     sound = clip.audio if clip.audio.shape[1] == channels else clip.audio.mean(axis=1, keepdims=True)
     if clip.audio_rate != rate and len(sound):
-        import librosa
-
         sound = librosa.resample(sound, orig_sr=clip.audio_rate, target_sr=rate, axis=0)
     return np.broadcast_to(sound, (len(sound), channels))
 

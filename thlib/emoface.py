@@ -5,8 +5,7 @@
     curves.save("talk.csv")                                         # .arkit (T, 52), .metahuman (T, 174), .head (T, 3)
 
 The steps are those of Liu et al. 2024 ("EmoFace: audio-driven emotional 3D face animation"): predict, smooth, blink,
-look around. `method="classic"` predicts by ridge regression from log-mel and adds a hand-made expression.
-"""
+look around. `method="classic"` predicts by ridge regression from log-mel and adds a hand-made expression."""
 
 # T frames  B mel bands (80)  K controls (52)
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 espeak-ng is GPL-3 software. It is loaded (ctypes, from the wheel `espeakng-loader`) in the worker process alone, a new
 one for each text: its flutter runs on from text to text, but a new one says the same text the same way. The request is
-JSON, the answer a line of JSON followed by 16-bit samples. API: its `speak_lib.h`.
-"""
+JSON, the answer a line of JSON followed by 16-bit samples. API: its `speak_lib.h`."""
 
 from __future__ import annotations
 

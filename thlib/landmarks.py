@@ -195,7 +195,7 @@ def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *,
         if here is None:
             seen = net.faces(frame)
             most, alone = max(most, len(seen)), alone and len(seen) < 2
-            chosen = _choose(seen, face) if last is None else _nearest(seen, last, alone)
+            chosen = _chosen(seen, face, last, alone)
             here = chosen and net.locate(frame, chosen)
             here = net.locate(frame, here.face) if here and settle and net.follows else here
         last = here.face if here else last
@@ -207,14 +207,12 @@ def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *,
     return found
 
 
-def _choose(seen: list[Face], face: str | int) -> Face | None:
-    if face == "largest":
+def _chosen(seen: list[Face], face: str | int, last: Face | None, alone: bool) -> Face | None:
+    """The face asked for; later the one that is where the last one was, or, if there never were two, wherever it is."""
+    if last is None and face == "largest":
         return max(seen, key=lambda one: one.region.side, default=None)
-    return seen[face] if 0 <= face < len(seen) else None
-
-
-def _nearest(seen: list[Face], last: Face, alone: bool) -> Face | None:
-    """The face that is where the last one was, or, if there never were two, wherever it is."""
+    if last is None:
+        return seen[face] if 0 <= face < len(seen) else None
     way = [np.hypot(one.region.x - last.region.x, one.region.y - last.region.y) for one in seen]
     near = seen[int(np.argmin(way))] if seen else None
     return near if near and (alone or min(way) < last.region.side / 2) else None

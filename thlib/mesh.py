@@ -2,8 +2,7 @@
 
 `FaceMesh` runs the former by ai-edge-litert: no GL library is opened and no connection made. Its steps are those of the
 published landmarker (Bazarevsky et al. 2019, "BlazeFace"; Kartynnik et al. 2019, "Real-time facial surface geometry";
-Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landmarks say where the next frame's are.
-"""
+Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landmarks say where the next frame's are."""
 
 # N detections  A anchors (896)
 from __future__ import annotations

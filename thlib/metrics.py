@@ -1,7 +1,6 @@
 """What is measured and how: lips, reading, pictures, seams, joins, reenactment, each with its source and its trap.
 
-Definitions and known figures are those of the course's benchmarks; every table carries its adversaries.
-"""
+Definitions and known figures are those of the course's benchmarks; every table carries its adversaries."""
 
 # T frames  P lip points (40)  H height  W width  S samples
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Media files through PyAV: `Source` decodes on a constant frame grid, `Sink` encodes; nothing here knows of clips.
 
 Frame k of a file covers [k/fps, (k+1)/fps) seconds after its first frame; sound is counted in samples from that same
-instant, so what a file says about start times, varying rates and late sound is settled here, once.
-"""
+instant, so what a file says about start times, varying rates and late sound is settled here, once."""
 
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
@@ -91,7 +90,10 @@ class Source:
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, max_seconds: float = MAX_SECONDS):
         self.path = Path(path)
         with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+            kinds = ((s, s.disposition & av.stream.Disposition.attached_pic) for s in container.streams.video)
+            stream = next((s for s, cover in kinds if not cover and s.codec_context is not None), None)
+            if stream is None:
+                raise MediaError(f"{path} holds no video stream that can be decoded; give one with moving pictures.")
             times, length, found = _times(container, stream)
             self.missing = max(0, stream.frames - found)
             if not len(times):
@@ -221,13 +223,6 @@ def _open(path: Path) -> av.container.InputContainer:
     except (av.FFmpegError, OSError) as error:
         what = f"cannot be read as a video ({error.strerror})"
         raise MediaError(f"{path} {what}; give a whole mp4, mov, mkv, webm, avi or mpg file.") from error
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    raise MediaError(f"{path} holds no video stream that can be decoded; give a file with moving pictures.")
 
 
 def _packets(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:

@@ -1,8 +1,7 @@
 """Saying what was generated: a badge in the frames, tags in the container, a sidecar beside the file; and captions.
 
 The record has the shape of a C2PA manifest (assertions `c2pa.actions.v2`, `c2pa.ingredient.v3`, `c2pa.hash.data` of
-the C2PA specification 2.2), but carries no signature: it informs an honest reader and proves nothing to a court.
-"""
+the C2PA specification 2.2), but carries no signature: it informs an honest reader and proves nothing to a court."""
 
 # T frames  H height  W width
 from __future__ import annotations
@@ -13,18 +12,15 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
 
 import thlib
+from thlib.clip import Word
 from thlib.data import atomic, sha256
 from thlib.errors import MediaError
-
-if TYPE_CHECKING:
-    from thlib.clip import Word
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _TAG = "synopsis"  # the container tag that carries the record; `comment` carries a sentence for people

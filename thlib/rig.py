@@ -2,8 +2,7 @@
 
 curves = Curves(values, "mediapipe", fps=25)        # (T, 52) scores of the tracker
 curves.to("metahuman")["CTRL_C_jaw-translateY"]     # (T,) how far the jaw is open
-curves.at(60).smoothed().save("talk.csv")           # for Live Link Face importers; "talk.txt" as EmoFace writes
-"""
+curves.at(60).smoothed().save("talk.csv")           # for Live Link Face importers; "talk.txt" as EmoFace writes"""
 
 # T frames  K controls; left and right are the person's own
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Speech: say a text, find its words and phones in a recording, features at the video's rate, TextGrid and GRID files.
 
-Times are seconds from the first sample; phones are ARPAbet without stress; pauses are left out.
-"""
+Times are seconds from the first sample; phones are ARPAbet without stress; pauses are left out."""
 
 # S samples  T frames
 from __future__ import annotations
@@ -18,7 +17,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import librosa
 import numpy as np
+from pocketsphinx import Decoder, get_model_path
+from praatio import textgrid
 
 from thlib import data, espeak
 from thlib.clip import Phone, Word, mono16k
@@ -105,8 +107,6 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
 def log_mel(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
     """Log-mel features (T, 80) of 16 kHz mono `audio` (S,), one row a video frame; row k is centred at (k + 0.5) / fps.
     log(power + 1e-6) in librosa's 80 bands under a Hann window of 64 ms; beyond its ends the sound is silent."""
-    import librosa
-
     centres = [round(Fraction(2 * k + 1, 2) / Fraction(fps) * RATE) for k in range(n_frames)]
     padded = np.pad(audio, (MEL_WINDOW // 2, max(0, centres[-1] + MEL_WINDOW // 2 - len(audio)))).astype(np.float32)
     windows = padded[np.add.outer(centres, np.arange(MEL_WINDOW))]  # (T, 1024)
@@ -162,8 +162,6 @@ def read_align(path: str | Path) -> list[Word]:
 
 def read_textgrid(path: str | Path) -> tuple[list[Word], list[Phone]]:
     """Words and phones of a Praat TextGrid, from its tiers whose names end in "words" and "phones" (MFA's names)."""
-    from praatio import textgrid
-
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
     except Exception as problem:  # praatio raises whatever the file makes it stumble on
@@ -178,8 +176,6 @@ def read_textgrid(path: str | Path) -> tuple[list[Word], list[Phone]]:
 
 def write_textgrid(path: str | Path, words: Sequence[Word], *, phones: Sequence[Phone] = ()) -> Path:
     """Write words and phones (in order of time) as a Praat TextGrid with the tiers "words" and "phones"; its path."""
-    from praatio import textgrid
-
     grid, end = textgrid.Textgrid(), max(span.end for span in [*words, *phones])
     for name, spans in [("words", words), ("phones", phones)][: 1 + bool(phones)]:
         grid.addTier(textgrid.IntervalTier(name, [(span.start, span.end, span.text) for span in spans], 0, end))
@@ -221,10 +217,8 @@ def _spoken(answer: dict[str, Any], starts: list[int]) -> Iterator[tuple[int, Ph
 @cache
 def _dictionary() -> dict[str, list[str]]:
     """pocketsphinx's English dictionary (a form of CMUdict): word -> spellings, "AH B AW T"."""
-    import pocketsphinx
-
     spellings = {"z": ["Z EH D"]}  # as the British say it
-    for line in Path(pocketsphinx.get_model_path(), "en-us", "cmudict-en-us.dict").read_text().splitlines():
+    for line in Path(get_model_path(), "en-us", "cmudict-en-us.dict").read_text().splitlines():
         word, spelling = line.split(maxsplit=1)
         spellings.setdefault(re.sub(r"\(\d+\)$", "", word), []).append(spelling.strip())
     return spellings
@@ -253,8 +247,13 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
     The misfit is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones over
     that of the part's own phones in the same n frames, in nats, divided by the root of n."""
     names = {word: f"w{i}" for i, word in enumerate(words)}
-    decoder, pcm = _decoder({name: _spellings(word) for word, name in names.items()}), _pcm(sound)
-    loop, end, path, left = _loop(decoder, pcm), len(sound) / RATE, [], list(words)
+    decoder, end = _decoder({name: _spellings(word) for word, name in names.items()}), len(sound) / RATE
+    sound = np.pad(sound * (0.5 / np.abs(sound).max()), round(PAD * RATE))  # half of full scale, silence around it,
+    sound = sound + np.random.default_rng(0).normal(0, 1e-3, len(sound))  # dither: zeros have no logarithm
+    pcm, path, left = (sound * 32767).astype("<i2").tobytes(), [], list(words)
+    _listen(decoder, pcm, "loop")  # the best path through any phones, in nats a frame
+    free = [(span.end_frame + 1 - span.start_frame, 1024 * math.log(span.ascore)) for span in decoder.seg()]
+    loop = np.repeat([nats / n for n, nats in free], [n for n, _ in free])
     steps = [(i, i + 1, 1.0, names[word]) for i, word in enumerate(words)]
     pauses = [(i, i, 0.005, "pause") for i in range(len(words) + 1)]
     decoder.add_fsg("text", decoder.create_fsg("text", 0, len(words), steps + pauses))
@@ -275,8 +274,6 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
 
 def _decoder(spellings: dict[str, list[str]]) -> Any:
     """A pocketsphinx decoder that knows these words only. A new one each time: it holds the state of one utterance."""
-    from pocketsphinx import Decoder, get_model_path
-
     # compallsen: all passes on one scale, where 0 is the frame's best state. bestpath would add marks of one frame.
     search = {"compallsen": True, "allphone_ci": True, "bestpath": False, "fsgusefiller": False, "topn": 2}
     search |= dict.fromkeys(("beam", "pbeam", "wbeam"), 1e-100) | {"dict": None, "lm": None, "loglevel": "FATAL"}
@@ -286,19 +283,6 @@ def _decoder(spellings: dict[str, list[str]]) -> Any:
             decoder.add_word(f"{name}({k + 1})" if k else name, spelling, False)
     decoder.add_allphone_file("loop", None)
     return decoder
-
-
-def _pcm(sound: np.ndarray) -> bytes:
-    """16-bit samples of the sound at half of full scale, silence around it, and dither: zeros have no logarithm."""
-    sound = np.pad(sound * (0.5 / np.abs(sound).max()), round(PAD * RATE))
-    return ((sound + np.random.default_rng(0).normal(0, 1e-3, len(sound))) * 32767).astype("<i2").tobytes()
-
-
-def _loop(decoder: Any, pcm: bytes) -> np.ndarray:
-    """Nats a frame of the best path through any phones."""
-    _listen(decoder, pcm, "loop")
-    spans = [(span.end_frame + 1 - span.start_frame, 1024 * math.log(span.ascore)) for span in decoder.seg()]
-    return np.repeat([nats / n for n, nats in spans], [n for n, _ in spans])
 
 
 def _listen(decoder: Any, pcm: bytes, search: str | None = None) -> None:

@@ -21,7 +21,6 @@ from thlib.data import atomic
 from thlib.errors import TrainingError
 
 CHECKPOINT, RESULT, LOG = "checkpoint.safetensors", "diffusion_pytorch_model.safetensors", "log.jsonl"
-TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Settings:
     weight_decay: float = 0.01
     clip: float = 1.0  # norm of the gradient
     ema: float = 0.999  # decay of the weights' running mean, less in the first steps; 0: the last weights
-    precision: str = "no"  # or "bf16", "fp16"
+    precision: str = "no"  # or "bf16"
     seed: int = 0
     save_every: float = field(default=60.0, compare=False)  # seconds
     validate_every: int = field(default=100, compare=False)  # steps
@@ -77,7 +76,7 @@ def train(
             for generator in generators:  # torch.manual_seed would take ten times as long
                 generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
             part = send_to_device(batch(np.random.default_rng(key), step), device)
-            with torch.autocast(device.type, TYPES[settings.precision], enabled=settings.precision != "no"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 value = whole(part)
             run.descend(value, accelerator.reduce(value.detach(), "mean").item())
             bar.set_postfix_str(f"loss {np.mean([row['loss'] for row in run.rows[-10:]]):.4g}", refresh=False)
@@ -111,7 +110,6 @@ class _Run:
         self.mean = copy.deepcopy(model, {id(buffer): buffer for buffer in model.buffers()}).eval()  # the same buffers
         self.named = {name: w for name, w in model.named_parameters() if w.requires_grad}
         self.optimiser = torch.optim.AdamW(self.named.values(), weight_decay=settings.weight_decay, fused=True)
-        self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type, enabled=settings.precision == "fp16")
         self.tensors = nn.ModuleDict({"weights": model, "mean": self.mean}).state_dict()
         for name, w in self.named.items():  # as AdamW's first step would
             moments = {"exp_avg": torch.zeros_like(w), "exp_avg_sq": torch.zeros_like(w)}
@@ -130,21 +128,18 @@ class _Run:
         for name, tensor in self.tensors.items():
             tensor.copy_(found[name])
         self.rows, self.began = told["rows"], self.began - told["rows"][-1]["seconds"]
-        self.scaler.load_state_dict(told["scaler"])
 
     def descend(self, loss: torch.Tensor, joint: float) -> None:
         """Take a step down the loss of this process; joint: the mean loss of all processes."""
         s, step = self.settings, len(self.rows)
         lr = float(np.interp(step + 1, [0, s.warmup * s.steps, s.steps + 1], [0, s.lr, 0]))
         self.optimiser.param_groups[0]["lr"] = lr
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.named.values(), s.clip).item()
-        if not math.isfinite(joint) or not (math.isfinite(norm) or self.scaler.is_enabled()):
+        if not math.isfinite(joint + norm):
             what = f"step {step} has the loss {joint:.4g} and a gradient of norm {norm:.4g}"
             raise TrainingError(f"{what}: look at its batch, or train with a lower lr in another folder")
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        self.optimiser.step()
         self.optimiser.zero_grad()
         mean, new = ([self.tensors[f"{part}.{name}"] for name in self.named] for part in ("mean", "weights"))
         torch._foreach_lerp_(mean, new, max(1 - s.ema, 9 / (step + 10)))
@@ -163,7 +158,7 @@ class _Run:
         if last:
             files["config.json"] = getattr(self.model, "to_json_string", "{}".strip)().encode()
             files[RESULT] = _packed(self.mean.state_dict())
-        files[CHECKPOINT] = _packed(self.tensors, kind=self.kind, rows=self.rows, scaler=self.scaler.state_dict())
+        files[CHECKPOINT] = _packed(self.tensors, kind=self.kind, rows=self.rows)
         for name, content in files.items():
             with atomic(self.folder / name) as half:
                 half.write_bytes(content)

@@ -3,8 +3,7 @@
 A thin-plate spline is the smoothest map that takes N source points to N targets (least bending energy):
 `f(p) = a0 + A p + sum_i w_i phi(|p - c_i|)`, `phi(r) = r^2 log r`, weights and affine part from one linear system.
 Pictures are warped *backwards*: for every pixel of the result the spline says where in the source to look.
-Pixel i covers [i, i+1), so its centre lies at i + 0.5.
-"""
+Pixel i covers [i, i+1), so its centre lies at i + 0.5."""
 
 # N control points  M query points  D value dimensions  K sets of values  H height  W width
 from __future__ import annotations

@@ -7,8 +7,7 @@ pasted with matched colour through a feathered mask. At both ends everything con
 
 Sources: in-betweening and warping as in Han et al. 2024 ("Text-based talking video editing with cascaded conditional
 diffusion"); retrieval of real mouths as in Bregler, Covell & Slaney 1997 ("Video Rewrite"); the fine detail of one
-frame on the coarse light of several as in Burt & Adelson 1983 ("A multiresolution spline").
-"""
+frame on the coarse light of several as in Burt & Adelson 1983 ("A multiresolution spline")."""
 
 # N new frames  M library frames  L landmarks (478)  P control points  K blended frames  H height  W width
 from __future__ import annotations
@@ -50,14 +49,6 @@ def render(
                  dissolves at in-between landmarks first and warps the result, as the paper does.
     EditError where both sides are missing, or shapes or order are not these."""
     ends = [end for end in (left, right) if end is not None]
-    _check(ends, target, order)
-    if not len(target):
-        return np.empty((0, *ends[0][0].shape), np.uint8)
-    frames = inbetween(left, right, target=target, order=order)
-    return np.stack(list(_with_mouths(frames, left, right, target=target, library=library)))
-
-
-def _check(ends: list[End], target: np.ndarray, order: str) -> None:
     if not ends:
         raise EditError("No real frame stands before or after the edit; an edit needs at least one neighbour.")
     if order not in ("warp_blend", "interpolate_warp"):
@@ -66,6 +57,10 @@ def _check(ends: list[End], target: np.ndarray, order: str) -> None:
         raise EditError(f"The border frames have sizes {ends[0][0].shape} and {ends[-1][0].shape}; give the same size.")
     if target.ndim != 3 or target.shape[1:] != ends[0][1].shape:
         raise EditError(f"The target's shape is {target.shape}; give (N, *{ends[0][1].shape}) as at the borders.")
+    if not len(target):
+        return np.empty((0, *ends[0][0].shape), np.uint8)
+    frames = inbetween(left, right, target=target, order=order)
+    return np.stack(list(_with_mouths(frames, left, right, target=target, library=library)))
 
 
 # --- The border frames, in between ------------------------------------------------------------------------------------

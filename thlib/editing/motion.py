@@ -2,8 +2,7 @@
 
 A motion is what head-fixed landmarks do about the speaker's resting face (their mean over the spoken frames), in
 eye-corner units: identity and head pose are gone, what is left is speech. Models of it share one call,
-`predict(mel) -> motion`, and know the whole new sound of a window, so that co-articulation crosses the seams.
-"""
+`predict(mel) -> motion`, and know the whole new sound of a window, so that co-articulation crosses the seams."""
 
 # T frames  B mel bands (80)  K basis size  L landmarks (478)
 from __future__ import annotations
@@ -125,17 +124,12 @@ def fit_regressor(
         return (distance * mask).mean() + 0.5 * (jerk * mask[:, 1:]).mean()
 
     def batch(rng: np.random.Generator, _: int) -> list[torch.Tensor]:
-        return _stretches(rng, series, batch=32, frames=64)
+        picks = rng.integers(0, len(footage), 32)
+        starts = [rng.integers(0, len(footage[i].mel) - 64 + 1) for i in picks]
+        return [torch.stack([one[i][s : s + 64] for i, s in zip(picks, starts)]) for one in series]
 
     settings = Settings(steps, lr=2e-3, weight_decay=0.02, ema=0, seed=seed)
     return train(net, settings, batch=batch, loss=loss, folder=folder)
-
-
-def _stretches(rng: np.random.Generator, series: Sequence[list], *, batch: int, frames: int) -> list[torch.Tensor]:
-    """The same random stretches (N, frames, ...) of each of several parallel lists of (T, ...)."""
-    picks = rng.integers(0, len(series[0]), batch)
-    starts = [rng.integers(0, len(series[0][i]) - frames + 1) for i in picks]
-    return [torch.stack([one[i][s : s + frames] for i, s in zip(picks, starts)]) for one in series]
 
 
 # --- between real frames ----------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@
     out.save("edited.mp4")
 
 Five steps (Fried et al. 2019 and Han et al. 2024 have the same): words -> spans -> sound -> lips -> frames. Only a
-window around each edit is decoded, tracked and drawn; outside the spans every frame and sample stays what it was.
-"""
+window around each edit is decoded, tracked and drawn; outside the spans every frame and sample stays what it was."""
 
 # T frames of a window  N new frames  L landmarks (478)
 from __future__ import annotations
@@ -169,7 +168,10 @@ class TextEditPipeline:
         if (most := max(len(span.new) for span in spans)) > FASTEST * LONGEST:
             raise EditError(f"One edit has {most} new words; it may last {LONGEST:.0f} s: split it into shorter ones.")
         found = patches(sound, words, spans, speech=speech)
-        _check_length(found)
+        for patch in found:
+            if (seconds := float(patch.n_frames / fps)) > LONGEST:
+                what = f"{' '.join(w.text for w in patch.words)!r} lasts {seconds:.1f} s"
+                raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")
         heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound = splice_clip(sound, heard)
         pieces, points, spans, moved = [], [], [], 0
@@ -243,10 +245,3 @@ def _check_words(words: Sequence[Word], seconds: float) -> None:
         if not before.start <= word.start <= word.end <= seconds + 0.1:
             where = f"{word.text!r} lies at {word.start:.2f}-{word.end:.2f} s of {seconds:.2f} s"
             raise EditError(f"{where}, or before the word ahead; give words in order, with the times of this video.")
-
-
-def _check_length(found: Sequence[Patch]) -> None:
-    for patch in found:
-        if (seconds := patch.n_frames / patch.fps) > LONGEST:
-            what = f"{' '.join(w.text for w in patch.words)!r} lasts {float(seconds):.1f} s"
-            raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")

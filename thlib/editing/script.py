@@ -1,7 +1,6 @@
 """The transcript: which words change (`diff`), and edit commands such as `f#2=g` turned into an edited text (`apply`).
 
-Words match by their letters and digits alone; case and punctuation stay as written, for the captions.
-"""
+Words match by their letters and digits alone; case and punctuation stay as written, for the captions."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 A patch is a chain of pieces of recordings: the kept sound before the edit, the new words, the kept sound after it.
 Each is moved by whole frames, time 0 of a recording being the start of a frame, so that lips and sound keep the phase
 they were recorded with. Neighbours change over at the quietest, most alike instant around their words' border, in one
-short fade. Samples outside the frames that the fades touch are never written.
-"""
+short fade. Samples outside the frames that the fades touch are never written."""
 
 # S samples  C channels  B mel bands  n analysis windows
 from __future__ import annotations
@@ -15,6 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
+import librosa
 import numpy as np
 from scipy.signal import fftconvolve, firwin2
 
@@ -197,8 +197,6 @@ def _level(clip: Clip, words: Sequence[Word], span: Span) -> np.float32:
 
 def _pitch(mono: np.ndarray, rate: int) -> float:
     """Median pitch of a voice in Hz, over the louder third (YIN, de Cheveigne and Kawahara 2002)."""
-    import librosa
-
     size, hop = round(0.064 * rate), round(0.016 * rate)
     pitch = librosa.yin(mono, fmin=60, fmax=400, sr=rate, frame_length=size, hop_length=hop)
     level = librosa.feature.rms(y=mono, frame_length=size, hop_length=hop)[0]
@@ -207,8 +205,6 @@ def _pitch(mono: np.ndarray, rate: int) -> float:
 
 def _bands(mono: np.ndarray, rate: int) -> np.ndarray:
     """Mel band powers (n, B); row i is centred WINDOW / 2 + i * HOP seconds after the first sample."""
-    import librosa
-
     sizes = {"n_fft": round(WINDOW * rate), "hop_length": round(HOP * rate), "n_mels": BANDS}
     return librosa.feature.melspectrogram(y=np.ascontiguousarray(mono), sr=rate, center=False, **sizes).T + 1e-9
 
@@ -227,8 +223,6 @@ def _matched(speech: Speech, near: np.ndarray, rate: int) -> np.ndarray:
     The tilt is a cubic over the mel bands, and trusted by t / (t + 1) where the shorter of the two lasts t seconds:
     a single word tells more of its vowel than of its microphone. What a 16 kHz recording lacks above 8 kHz is its own
     upper half mirrored (spectral folding, Makhoul and Berouti 1979), no louder than in the footage."""
-    import librosa
-
     own = np.zeros(2 * len(speech.audio), np.float32)
     own[::2] = 2 * speech.audio  # twice the rate, mirrored
     own = librosa.resample(own, orig_sr=2 * speech.rate, target_sr=rate, res_type="soxr_hq")
@@ -276,7 +270,7 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     chain = [piece for k, take in zip(kept, takes.values()) for piece in (k, *take)] + [kept[-1]]
     joins = [_Join(0, 0, 0)]
     for before, after in pairwise(chain):
-        joins.append(_join(before, after, _pause(before, after, usual), joins[-1], clip))
+        joins.append(_join(before, after, usual, joins[-1], clip))
     k0, end = _frames(chain, joins, clip)
     k1 = end - joins[-1].shift
     start, length = sample_at(k0, fps, rate), sample_at(end + moved, fps, rate) - sample_at(k0 + moved, fps, rate)
@@ -302,14 +296,6 @@ def _kept(clip: Clip, words: Sequence[Word], spans: Sequence[Span], usual: float
     return kept
 
 
-def _pause(before: _Piece, after: _Piece, usual: float) -> float:
-    """Seconds between two pieces: the footage's own pause; of the two that a deletion leaves, the longer."""
-    left, right = before.tail - before.end, after.start - after.lead
-    if before.source == after.source == "kept":
-        return left if not before.words else right if not after.words else max(left, right)
-    return left if before.source == "kept" else right if after.source == "kept" else min(usual, max(left, right))
-
-
 @dataclass(frozen=True)
 class _Join:
     """Where a piece begins: moved by `shift` frames, faded in over the output's samples [at - half, at + half)."""
@@ -322,8 +308,14 @@ class _Join:
     end = property(lambda self: self.at + self.half, doc="One past the last sample of the fade.")
 
 
-def _join(before: _Piece, after: _Piece, pause: float, last: _Join, clip: Clip) -> _Join:
-    """The best way to let `after` follow `before`, which began at the join `last`, after about `pause` seconds."""
+def _join(before: _Piece, after: _Piece, usual: float, last: _Join, clip: Clip) -> _Join:
+    """The best way to let `after` follow `before`, which began at the join `last`, after about the footage's own pause;
+    of the two that a deletion leaves, the longer; between new words at most `usual` seconds."""
+    left, right = before.tail - before.end, after.start - after.lead
+    if before.source == after.source == "kept":
+        pause = left if not before.words else right if not after.words else max(left, right)
+    else:
+        pause = left if before.source == "kept" else right if after.source == "kept" else min(usual, max(left, right))
     ideal = last.shift + (before.end + pause - after.start) * float(clip.fps)
     options = [_change(before, after, last, shift, clip) for shift in sorted({floor(ideal), ceil(ideal)})]
     return min(options, key=lambda join: join.cost + abs(join.shift - ideal))

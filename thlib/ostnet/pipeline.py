@@ -5,8 +5,7 @@
     reenact.save("out.mp4", portrait, Video("talk.mp4"))    # the same for any length, frame by frame
 
 The driving face is seldom as large as the portrait's: `retarget` has the field's remedies side by side, among them the
-closed form of online scale transformation (Hong & Xu 2024, "OSTNet": learning online scale transformation).
-"""
+closed form of online scale transformation (Hong & Xu 2024, "OSTNet": learning online scale transformation)."""
 
 # T frames  L landmarks (478)  P control points  H height  W width
 from __future__ import annotations

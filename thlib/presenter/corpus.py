@@ -3,8 +3,7 @@
     data = PresenterCorpus("train", n=1000)             # a torch Dataset; other people and sentences than in "test"
     item = data[7]                                      # {"frames": uint8 (T, 128, 128, 3), "controls": ...}
 
-Sentences come from a grammar and from a list, written for this project, in which every phone of English occurs.
-"""
+Sentences come from a grammar and from a list, written for this project, in which every phone of English occurs."""
 
 # T frames  S samples  W words  P phones
 from __future__ import annotations

@@ -3,8 +3,7 @@
 points = neutral + identity · modes + controls · displacements, statistics of many people (tools/fit_face.py), in the
 frame of `landmarks.neutral()`: x right, y down, z away, one unit between the eye corners 33 and 263. Three rules follow
 the linear part, for a linear model only approaches them: lids meet where eyeBlink is 1, whatever else they do; lips
-never cross, and meet where mouthClose is 1, however far the jaw is open; irises turn with the eyeball.
-"""
+never cross, and meet where mouthClose is 1, however far the jaw is open; irises turn with the eyeball."""
 
 # T frames  I identity modes  P pairs of points that face each other
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from thlib.errors import FaceError
 from thlib.landmarks import BLENDSHAPES, IRIS, head_fixed
@@ -99,10 +99,7 @@ def gaze(controls: np.ndarray, side: int) -> np.ndarray:
     look = {way: controls[:, AT[f"eyeLook{way}{name}"]] for way in ("In", "Out", "Up", "Down")}
     yaw = (look["In"] - look["Out"]) * TURN[0] * (1 if side == 0 else -1)  # to the image's right
     pitch = (look["Up"] - look["Down"]) * TURN[1]
-    sy, cy, sp, cp = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch)
-    zero = np.zeros_like(yaw)
-    turn = np.stack([cy, sy * sp, -sy * cp, zero, cp, sp, sy, -cy * sp, cy * cp], 1)
-    return turn.reshape(-1, 3, 3)
+    return Rotation.from_euler("YX", -np.stack([yaw, pitch], 1)).as_matrix().astype(np.float32)
 
 
 def irises(rest: np.ndarray, controls: np.ndarray, side: int) -> np.ndarray:

@@ -3,8 +3,7 @@
 A mesh (face, skull, ears, neck, shoulders, hair: tools/build_head.py) follows the face; a z-buffer keeps the nearest
 triangle of each sample (2 × 2 a pixel) and every sample is shaded once: interpolated normals, a key light whose edge
 reddens on skin, a fill light, sky and ground. Eyes and the inside of the mouth are no meshes: what is seen between the
-lids and lips is worked out from the eyeball and the rows of teeth that the line of sight meets.
-"""
+lids and lips is worked out from the eyeball and the rows of teeth that the line of sight meets."""
 
 # T frames  V vertices  F triangles
 from __future__ import annotations
