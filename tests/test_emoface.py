@@ -7,10 +7,10 @@ import pytest
 
 from thlib import data
 from thlib.behaviour import EMOTIONS, expression
-from thlib.clip import read
+from thlib.clip import Video, read
 from thlib.emoface import FPS, EmoFacePipeline
 from thlib.errors import DataError, SpeechError
-from thlib.landmarks import BLENDSHAPES, track_file
+from thlib.landmarks import BLENDSHAPES, track
 from thlib.metrics import correlation
 from thlib.rig import ARKIT, LIVE_LINK, METAHUMAN, Curves
 from thlib.speech import RATE, say
@@ -111,7 +111,7 @@ def test_on_unseen_sentences_the_jaw_follows_the_sound_and_a_late_one_does_not(r
     follows, late = [], []
     for file in files:
         path = data.path(f"grid-s1/{file}")
-        found, said = track_file(path), rig.speech(read(path).mono16k())
+        found, said = track(Video(path)), rig.speech(read(path).mono16k())
         jaw, n = found.controls[:, BLENDSHAPES.index("jawOpen")], min(len(found.controls), len(said.values))
         follows.append(correlation(said["jawOpen"][:n], jaw[:n]))
         late.append(correlation(said["jawOpen"][: n - 8], jaw[8:n]))

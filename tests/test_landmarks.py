@@ -187,11 +187,13 @@ def test_a_pickle_in_a_track_is_not_loaded(tmp_path):
 
 
 def test_sidecar_stands_for_tracking_and_must_fit_the_clip(tmp_path):
-    file = a_track(4).save(tmp_path / "talk.track.npz")
     frame = np.zeros((240, 320, 3), np.uint8)
-    assert np.array_equal(track(still(frame, 4), sidecar=file).points, FaceTrack.load(file).points)
-    with pytest.raises(DataError, match="has 4 frames, the clip 5"):
-        track(still(frame, 5), sidecar=file)
+    video = clips.Video(clips.write(tmp_path / "talk.mp4", still(frame, 4)))
+    file = a_track(4).save(landmarks.beside(video.path))
+    assert np.array_equal(track(video).points, FaceTrack.load(file).points)
+    a_track(5).save(file)
+    with pytest.raises(DataError, match="has 5 frames, the clip 4"):
+        track(video)
     with pytest.raises(DataError, match="no detector 'mash'"):
         track(still(frame), detector="mash")
 
@@ -375,9 +377,9 @@ def test_the_mirrored_clip_gives_the_mirrored_points(grid):
 def test_a_file_is_tracked_once_and_purged(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("THLIB_CACHE", str(tmp_path))
     file = mirror / "grid-speakers" / "lbbc2a.mpg"
-    first = landmarks.track_file(file)
+    first = track(clips.Video(file))
     monkeypatch.setattr(landmarks, "FaceMesh", lambda: pytest.fail("tracked again"))
-    again = landmarks.track_file(file)
+    again = track(clips.Video(file))
     assert np.array_equal(first.points, again.points)
     assert (again.size, again.fps, again.scheme) == (first.size, first.fps, "mesh478")
     assert data.purge("tracks") > 0
@@ -388,7 +390,7 @@ def test_a_sidecar_beside_a_file_is_taken(mirror, tmp_path):
     file = Path(shutil.copy(mirror / "grid-speakers" / "lbbc2a.mpg", tmp_path / "talk.mpg"))
     n = clips.Video(file).n_frames
     a_track(n).save(tmp_path / "talk.track.npz")
-    assert np.array_equal(landmarks.track_file(file).points, FaceTrack.load(tmp_path / "talk.track.npz").points)
+    assert np.array_equal(track(clips.Video(file)).points, FaceTrack.load(tmp_path / "talk.track.npz").points)
 
 
 def test_a_clip_without_a_face_is_refused(mirror):

@@ -192,7 +192,7 @@ def test_words_far_from_their_sound_are_refused(editor, sentence):
 
 def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_path, monkeypatch):
     """No landmark model at all: words and landmarks come from what lies beside the video, and go on to the result."""
-    from thlib.landmarks import track_file
+    from thlib import landmarks
     from thlib.presenter.speak import say
     from thlib.speech import read_textgrid
 
@@ -204,7 +204,7 @@ def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_pat
     file, editor = first.save(tmp_path / "a.mp4"), TextEditPipeline.from_pretrained()
     edit = editor(Video(file), list(first.words), "our shop opens at seven on Monday", speech=other.speech)
     once = edit.save(tmp_path / "b.mp4")
-    words, track = read_textgrid(once.with_suffix(".TextGrid"))[0], track_file(once)
+    words, track = read_textgrid(once.with_suffix(".TextGrid"))[0], landmarks.track(Video(once))
     assert " ".join(word.text for word in words) == "our shop opens at seven on Monday"
     assert len(track.points) == Video(once).n_frames == len(edit.clip.frames)
     start, end = (round(t * 25) for t in edit.spans[0])

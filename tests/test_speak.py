@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from thlib import clip, provenance, speech
+from thlib import clip, landmarks, provenance, speech
 from thlib.behaviour import EMOTIONS
 from thlib.clip import Phone
 from thlib.errors import DataError, SpeechError
-from thlib.landmarks import FaceTrack, ear, head_angles, head_fixed, mouth_opening, track_file
+from thlib.landmarks import FaceTrack, ear, head_angles, head_fixed, mouth_opening
 from thlib.presenter import speak
 from thlib.presenter.face import displacement, model, shape
 from thlib.rig import ARKIT, Curves
@@ -263,7 +263,7 @@ def test_a_performance_is_saved_with_all_that_is_known(hello, tmp_path):
     path = hello.save(tmp_path / "hello.mp4")
     names = {file.name for file in tmp_path.iterdir()}
     assert names == {"hello.mp4", "hello.track.npz", "hello.TextGrid", "hello.vtt", "hello.provenance.json"}
-    track = track_file(path)
+    track = landmarks.track(clip.Video(path))
     np.testing.assert_array_equal(track.points, hello.track.points)
     np.testing.assert_array_equal(track.controls, hello.track.controls)
     words, phones = speech.read_textgrid(path.with_suffix(".TextGrid"))

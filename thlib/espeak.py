@@ -35,8 +35,7 @@ def ask(text: str, *, voice: str, speed: int, pitch: int) -> dict[str, Any]:
         line, _, samples = said.stdout.partition(b"\n")
         answer = json.loads(line)
     except (OSError, ValueError, subprocess.CalledProcessError) as problem:
-        remedy = "try a shorter text, or reinstall espeakng-loader"
-        raise SpeechError(f"espeak-ng died over {text[:60]!r}: {remedy}") from problem
+        raise SpeechError(f"espeak-ng died over {text[:60]!r}: shorten it, or reinstall espeakng-loader") from problem
     if "error" in answer:
         raise SpeechError(answer["error"])
     return answer | {"samples": np.frombuffer(samples, "<i2")}

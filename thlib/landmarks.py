@@ -113,39 +113,27 @@ class FaceTrack:
 
 
 def track(
-    clip: Clip | Video,
-    *,
-    detector: str | None = None,
-    face: str | int = "largest",
-    smooth: int = SMOOTH,
-    sidecar: str | Path | None = None,
+    clip: Clip | Video, *, detector: str | None = None, face: str | int = "largest", smooth: int = SMOOTH
 ) -> FaceTrack:
     """Follow one face through a clip; through a `Video` once: the track is kept in the cache (`thlib data purge tracks`
     deletes it: landmarks are biometric data).
 
-    detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (read from the file `sidecar`); None: the
-              sidecar if one is given or lies beside the `Video`, else the mesh.
+    detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (the track that lies beside a `Video`, see
+              `beside`); None: the sidecar if there is one, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.
     smooth    frames of `FaceTrack.smoothed`; 0 leaves all points as found, those of a single picture as by MediaPipe.
     FaceError where no frame shows a face, or never as many as `face` asks for; DataError where a file is missing."""
-    if sidecar is None and isinstance(clip, Video) and beside(clip.path).is_file():
-        sidecar = beside(clip.path)
-    if detector == "sidecar" or (detector is None and sidecar is not None):
-        found = FaceTrack.load(sidecar)
-        if len(found.points) != clip.n_frames:
-            what = f"The track {sidecar} has {len(found.points)} frames, the clip {clip.n_frames}"
-            raise DataError(f"{what}: track the clip anew.")
-        return found
     how = detector or "mesh", face, smooth > 0
     if isinstance(clip, Clip):
         return _track(clip, *how).smoothed(smooth)
+    path = beside(clip.path)
+    if detector == "sidecar" or (detector is None and path.is_file()):
+        found = FaceTrack.load(path)
+        if len(found.points) != clip.n_frames:
+            raise DataError(f"The track {path} has {len(found.points)} frames, the clip {clip.n_frames}: track again.")
+        return found
     key = [data.sha256(clip.path), TRACKER, *how]
     return FaceTrack._of(data.cached("tracks", key, lambda: _track(clip, *how)._arrays())).smoothed(smooth)
-
-
-def track_file(path: str | Path) -> FaceTrack:
-    """`track` of a video file."""
-    return track(Video(path))
 
 
 def beside(path: str | Path) -> Path:
@@ -174,7 +162,7 @@ def fill_gaps(values: np.ndarray, at: np.ndarray, frames: int) -> tuple[np.ndarr
 def _track(clip: Clip | Video, detector: str, face: str | int, settle: bool) -> FaceTrack:
     networks = {"mesh": FaceMesh, "face-alignment": FaceAlignment}
     if detector not in networks:
-        raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or 'sidecar'.")
+        raise DataError(f"There is no detector {detector!r}: take 'mesh', 'face-alignment' or, of a Video, 'sidecar'.")
     found = _follow(clip.pictures(), networks[detector](), face, settle=settle)
     at = np.array([k for k, here in enumerate(found) if here])
     points, visible = fill_gaps(np.stack([here.points for here in found if here]), at, len(found))

@@ -89,7 +89,7 @@ class Source:
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, max_seconds: float = MAX_SECONDS):
         self.path = Path(path)
-        with _open(self.path) as container:
+        with opened(self.path) as container:
             kinds = ((s, s.disposition & av.stream.Disposition.attached_pic) for s in container.streams.video)
             stream = next((s for s, cover in kinds if not cover and s.codec_context is not None), None)
             if stream is None:
@@ -103,8 +103,7 @@ class Source:
             self.n_frames = int(slots[-1]) + max(1, round(length * stream.time_base * self.fps))
             self.duration = float(self.n_frames / self.fps)
             if self.duration > max_seconds:
-                length = f"{self.duration:.1f} s, more than {max_seconds:.1f} s"
-                raise MediaError(f"{path} lasts {length}; cut it or raise max_seconds.")
+                raise MediaError(f"{path} lasts {self.duration:.1f} s; cut it, or raise max_seconds={max_seconds:g}.")
             if stream.width * stream.height > max_pixels:
                 size = f"{stream.width}x{stream.height} pixels, more than {max_pixels}"
                 raise MediaError(f"{path} has {size}; scale it down or raise max_pixels.")
@@ -131,7 +130,7 @@ class Source:
 
     def _decode_near(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(slot, frame) from a key frame at or before `first`; from the very start if seeking reaches none."""
-        with _open(self.path) as container:
+        with opened(self.path) as container:
             stream = container.streams[self._index]
             stream.thread_type = "AUTO"
             far = first > 2 * PREROLL * self.fps
@@ -149,7 +148,7 @@ class Source:
     def sound(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(index of its first sample, float32 (S, C) block in [-1, 1)) from sample `first` or earlier on.
         Rounded to 24 bits, so that FLAC holds it unchanged. Early sound is dropped; what no block holds is silent."""
-        with _open(self.path) as container:
+        with opened(self.path) as container:
             stream, rate = container.streams[self._sound], self.audio_rate
             if first > FAR * rate and stream.time_base == Fraction(1, rate):  # else time stamps are rounded
                 _seek(container, stream, self._start + Fraction(first, rate) - PREROLL)
@@ -214,7 +213,8 @@ class Tape:
             self._at, self._rest = item
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def opened(path: Path) -> av.container.InputContainer:
+    """The container of a media file, to read from; MediaError where it is none."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise MediaError(f"{path} {what}; give the name of a video file.")

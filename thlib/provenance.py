@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 import thlib
 from thlib.clip import Word
 from thlib.data import atomic, sha256
-from thlib.errors import MediaError
+from thlib.mux import opened
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _TAG = "synopsis"  # the container tag that carries the record; `comment` carries a sentence for people
@@ -65,30 +64,22 @@ def badge(frames: np.ndarray, text: str = "AI-edited") -> np.ndarray:
 
 
 def record(
-    source: str | Path | None,
-    spans: Sequence[tuple[float, float]],
-    *,
-    actions: Sequence[str] = (),
-    seed: int | None = None,
-    weights: Iterable[str | Path] = (),
-    details: Mapping[str, object] | None = None,
+    source: str | Path | None, spans: Sequence[tuple], *, actions: Sequence[str] = (), details: Mapping | None = None
 ) -> dict:
     """What was done, as JSON values, the same for the same input.
     source: the edited file (its hash is recorded), None for a clip that was never one. spans: (start, end) in seconds
-    of the result. actions: a sentence for each span. weights: files, recorded by hash. details: anything else that
-    should be known, such as {"method": "classic", "badge": True, "created": "2025-01-31"}."""
-    agent, files = {"name": "thlib", "version": thlib.__version__}, [Path(file) for file in weights]
-    kind = "compositeWithTrainedAlgorithmicMedia" if files else "compositeSynthetic"
+    of the result. actions: a sentence for each span. details: anything else that should be known, such as {"method":
+    "classic", "badge": True, "seed": 0}; the files in its "weights" are recorded by name and hash."""
+    told, agent = dict(details or {}), {"name": "thlib", "version": thlib.__version__}
+    told["weights"] = {Path(file).name: sha256(file) for file in told.get("weights", ())}
+    kind = "compositeWithTrainedAlgorithmicMedia" if told["weights"] else "compositeSynthetic"
     times = [{"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"} for start, end in spans]
     changes = [
         {"description": what, "region": [{"type": "temporal", "time": time}]}
         for time, what in zip(times, actions or ["generated"] * len(times), strict=True)
     ]
     edited = {"action": "c2pa.edited", "softwareAgent": agent, "digitalSourceType": _SOURCE_TYPES + kind}
-    assertions = {
-        "c2pa.actions.v2": {"actions": [edited | {"changes": changes}]},
-        "thlib.generation": {"seed": seed, "weights": {file.name: sha256(file) for file in files}, **(details or {})},
-    }
+    assertions = {"c2pa.actions.v2": {"actions": [edited | {"changes": changes}]}, "thlib.generation": told}
     if source is not None:
         known = {"dc:title": Path(source).name, "hash": {"alg": "sha256", "value": sha256(source)}}
         assertions["c2pa.ingredient.v3"] = {"relationship": "parentOf"} | known
@@ -115,11 +106,8 @@ def verify(path: str | Path) -> Report:
     """Read the marks of a media file and compare them. MediaError if it is not one.
     A problem is a mark that is missing or unreadable, two marks that differ, or a file changed since it was written."""
     path, problems = Path(path), []
-    try:
-        with av.open(path, metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
-            tags = {key.lower(): value for key, value in container.metadata.items()}
-    except (OSError, av.FFmpegError) as problem:
-        raise MediaError(f"{path} cannot be read as video or sound: give a media file that exists") from problem
+    with opened(path) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
     beside = _sidecar(path).read_text("utf-8", "replace") if _sidecar(path).is_file() else None
     found = {"container": _read(tags.get(_TAG)), "sidecar": _read(beside)}
     if beside is not None and not found["sidecar"]:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import librosa
 import numpy as np
@@ -91,17 +91,16 @@ def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Spe
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
     sound = mono16k(audio, rate)
     path = _decode(sound, words)
-    misfit = math.hypot(*(min(part.misfit, WORST) for part in path)) / math.sqrt(len(words) + 1)
+    misfit = math.hypot(*(min(own, WORST) for _, _, own in path)) / math.sqrt(len(words) + 1)
     if not path or misfit > REFUSE:
         raise SpeechError(f"the sound does not say {transcript[:60]!r}: check that the two belong together")
-    for part in path:
-        if part.misfit > DOUBT:
-            what = f"hardly says {part.word!r}" if part.word else "has no word"
-            at = f"{part.phones[0].start:.2f} s"
-            warnings.warn(f"the sound at {at} {what}: check the transcript there", DoubtfulWord, stacklevel=2)
-    spoken = [part for part in path if part.word]
-    timed = tuple(Word(part.word, part.phones[0].start, part.phones[-1].end) for part in spoken)
-    return Speech(sound, timed, tuple(phone for part in spoken for phone in part.phones))
+    for word, (first, *_), own in path:
+        if own > DOUBT:
+            told = f"the sound at {first.start:.2f} s {f'hardly says {word!r}' if word else 'has no word'}"
+            warnings.warn(f"{told}: check the transcript there", DoubtfulWord, stacklevel=2)
+    spoken = [(word, phones) for word, phones, _ in path if word]
+    timed = tuple(Word(word, phones[0].start, phones[-1].end) for word, phones in spoken)
+    return Speech(sound, timed, tuple(phone for _, phones in spoken for phone in phones))
 
 
 def log_mel(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
@@ -234,16 +233,9 @@ def _spellings(word: str) -> list[str]:
     return [" ".join(phone.text for phone in say(word, voice="en-us").phones)]
 
 
-class _Part(NamedTuple):
-    """A word, or "" for a pause, on the best path, with its phones and how badly they fit (0: well)."""
-
-    word: str
-    phones: list[Phone]
-    misfit: float
-
-
-def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
-    """The best path of the sound through the words and pauses between them; [] if there is none.
+def _decode(sound: np.ndarray, words: list[str]) -> list[tuple[str, list[Phone], float]]:
+    """The best path of the sound through the words and pauses ("") between them: of each its phones and how badly they
+    fit (0: well); [] if there is none.
     The misfit is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones over
     that of the part's own phones in the same n frames, in nats, divided by the root of n."""
     names = {word: f"w{i}" for i, word in enumerate(words)}
@@ -268,7 +260,7 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[_Part]:
         spans = [(phone.name, phone.start, phone.start + phone.duration) for phone in part]
         times = [(name, *(min(max(frame / 100 - PAD, 0.0), end) for frame in frames)) for name, *frames in spans]
         loss = loop[part.start : part.start + part.duration].sum() - part.score * NATS
-        path.append(_Part(word, [Phone(*time) for time in times], max(loss / math.sqrt(part.duration), 0.0)))
+        path.append((word, [Phone(*time) for time in times], max(loss / math.sqrt(part.duration), 0.0)))
     return [] if left else path
 
 

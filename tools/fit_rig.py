@@ -18,7 +18,7 @@ from sklearn.metrics import r2_score
 from thlib import data
 from thlib.clip import Video, mono16k
 from thlib.emoface import FPS, REACH, WEIGHTS, EmoFacePipeline, _loudness
-from thlib.landmarks import BLENDSHAPES, track_file
+from thlib.landmarks import BLENDSHAPES, track
 from thlib.metrics import correlation
 from thlib.speech import log_mel, standardised, windows
 
@@ -46,7 +46,7 @@ def footage(split: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, st
             if not file.endswith(".mpg") or (entry.split or "train") != split:
                 continue
             video = Video(data.path(f"{name}/{file}"))
-            found = track_file(video.path)
+            found = track(video)
             if found.visible.mean() < 0.8:
                 continue
             sound = mono16k(video.audio, video.audio_rate)

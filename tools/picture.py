@@ -14,9 +14,9 @@ from PIL import Image
 
 from thlib import data, metrics
 from thlib.behaviour import EMOTIONS, expression
-from thlib.clip import Clip, Word, read
+from thlib.clip import Clip, Video, Word, read
 from thlib.editing import TextEditPipeline
-from thlib.landmarks import LIPS, track_file
+from thlib.landmarks import LIPS, track
 from thlib.presenter.render import person, render
 from thlib.show import sheet
 from thlib.speech import Speech, read_align
@@ -66,7 +66,7 @@ def main() -> None:
     edit = TextEditPipeline.from_pretrained()(
         before, words, "bin blue by f seven soon", speech=Speech(sound, tuple(said), ())
     )
-    box = metrics.mouth_box(track_file(path).points[:, LIPS], height=130, width=104)
+    box = metrics.mouth_box(track(Video(path)).points[:, LIPS], height=130, width=104)
     box = (slice(box[0].start - 30, box[0].stop - 10), box[1])
     figure = plt.figure(figsize=(11, 6), dpi=100, layout="constrained")
     grid = figure.add_gridspec(4, 13, height_ratios=[2.4, 1, 2.4, 1])

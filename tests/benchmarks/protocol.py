@@ -19,7 +19,7 @@ from thlib import clip, data, metrics
 from thlib.editing.frames import inbetween
 from thlib.editing.pipeline import TextEditPipeline, Window
 from thlib.footage import Footage, grid
-from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track, track_file
+from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track
 
 SLOTS = {"colours": 1, "letters": 3, "digits": 4, "adverbs": 5}  # which word of a sentence each reader reads
 clips = cache(grid)
@@ -103,7 +103,7 @@ def grid_pairs(split: str = "test") -> list[tuple[str, str]]:
 def grid_clip(name: str) -> tuple[clip.Clip, FaceTrack]:
     """A clip of speaker s1 with its track."""
     path = data.path(f"grid-s1/{name}.mpg")
-    return clip.read(path), track_file(path)
+    return clip.read(path), track(clip.Video(path))
 
 
 def grid_edit(a: Footage, b: Footage) -> Case:

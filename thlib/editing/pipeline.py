@@ -68,9 +68,9 @@ class Edit:
         path, in_memory, pieces = Path(path), isinstance(self.source, Clip), self.pieces
         if badge:
             pieces = [(a, b, replace(c, frames=provenance.badge(c.frames))) for a, b, c in pieces]
-        known, told = None if in_memory else self.source.path, {"method": self.method, "badge": badge}
-        how = {"actions": self.notes, "seed": self.seed, "weights": self.weights, "details": told}
-        record = provenance.record(known, self.spans, **how)
+        told = {"method": self.method, "badge": badge, "seed": self.seed, "weights": self.weights}
+        known = None if in_memory else self.source.path
+        record = provenance.record(known, self.spans, actions=self.notes, details=told)
         tags = provenance.container_tags(record)
         if in_memory:
             write(path, splice_clip(self.source, pieces), exact=exact, metadata=tags)

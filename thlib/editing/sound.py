@@ -66,8 +66,7 @@ def patches(
     told = [span for span in spans if span.new]
     given = list(speech) if isinstance(speech, Sequence) else [speech] * len(told)
     if len(given) != len(told):
-        what = f"{len(given)} recordings for {len(told)} edits with new words"
-        raise EditError(f"{what}: give one for each, or one in all.")
+        raise EditError(f"{len(given)} recordings for {len(told)} edits with new words: give one each, or one in all.")
     takes = {span: _take(clip, words, span, recording) for span, recording in zip(told, given)}
     groups = [{span: takes.get(span, [])} for span in spans]
     while True:

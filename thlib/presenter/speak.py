@@ -72,10 +72,11 @@ class Performance:
     def save(self, path: str | Path) -> Path:
         """Write the video and beside it `.track.npz`, `.TextGrid` and `.vtt` (where there are words), and provenance
         (tags, `.provenance.json`): a machine that can reach nothing still aligns, edits and reenacts it."""
-        path, manner = Path(path), {name: getattr(self, name) for name in ("identity", "emotion", "intensity", "style")}
-        manner |= {"method": "presenter", "text": " ".join(word.text for word in self.words), "badge": False}
+        path, names = Path(path), ("identity", "emotion", "intensity", "style", "seed")
+        told = {"method": "presenter", "text": " ".join(word.text for word in self.words), "badge": False}
+        told |= {name: getattr(self, name) for name in names}
         span, what = (0.0, self.clip.duration), "a synthetic presenter, no real person"
-        record = provenance.record(None, [span], actions=[what], seed=self.seed, details=manner)
+        record = provenance.record(None, [span], actions=[what], details=told)
         clip.write(path, self.clip, metadata=provenance.container_tags(record))
         self.track.save(path.with_suffix(".track.npz"))
         if self.words:
