@@ -42,6 +42,7 @@ IMPORTED_AS = {
     "IPython": "ipywidgets",  # needs it, as matplotlib needs pillow
     "PIL": "matplotlib",
     "skimage": "scikit-image",
+    "traitlets": "ipywidgets",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
@@ -231,9 +232,10 @@ def set_up(root: Path) -> list[str]:
         pin = pins.get(canonicalize_name(need.name))
         if pin is None or not need.specifier.contains(str(pin.specifier).removeprefix("==")):
             complaints.append(f"pyproject.toml wants {need}, the lock has {pin}")
-    reference = (root / "requirements-reference.lock").read_text().split()
-    if {line.split("==")[0] for line in reference} != set(extras["reference"]):
-        complaints.append("requirements-reference.lock is not the extra `reference`")
+    for extra in ("reference", "browser"):
+        lines = (root / f"requirements-{extra}.lock").read_text().split()
+        if not all("==" in line for line in lines) or not set(extras[extra]) <= {l.split("==")[0] for l in lines}:
+            complaints.append(f"requirements-{extra}.lock is not the extra `{extra}`")
     for line in yaml.safe_load((root / "environment.yml").read_text())["dependencies"]:
         name, _, version = str(line).partition("=")
         if name == "python":
@@ -297,6 +299,8 @@ def _installed(name: str) -> importlib.metadata.Distribution | None:
         return None
 
 
+SET_UP = ["pyproject.toml", "environment.yml", "postBuild", "requirements.lock"]
+SET_UP += ["requirements-reference.lock", "requirements-browser.lock"]
 LONG = "def f() -> None:\n    '''Doc.'''\n" + "    x = 1\n" * 46
 BREACHES = [
     (arrows, {"thlib/clip.py": "def f():\n    import thlib.landmarks"}, "clip imports landmarks"),
@@ -335,14 +339,14 @@ BREACHES = [
     (set_up, {"environment.yml": "dependencies: [numpy=1.0]"}, "numpy=1.0"),
     (set_up, {"postBuild": "pip install -r requirements.lock"}, "postBuild lacks"),
     (set_up, {"requirements-reference.lock": "other==1"}, "is not the extra"),
+    (set_up, {"requirements-browser.lock": "greenlet==1\nplaywright"}, "is not the extra"),
     (imported, {"thlib/clip.py": "def f():\n    import tensorflow.keras"}, "tensorflow"),
 ]
 
 
 @pytest.mark.parametrize(("checker", "files", "complaint"), BREACHES)
 def test_a_breach_is_seen(checker, files, complaint, tmp_path):
-    kept = ["pyproject.toml", "requirements.lock", "requirements-reference.lock", "environment.yml", "postBuild"]
-    base = {name: (ROOT / name).read_text() for name in [*kept, "tools/setup.sh"]} | {"docs/pictures.yaml": ""}
+    base = {name: (ROOT / name).read_text() for name in [*SET_UP, "tools/setup.sh"]} | {"docs/pictures.yaml": ""}
     for name, text in (base | files).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -358,7 +362,7 @@ def test_a_breach_is_seen(checker, files, complaint, tmp_path):
     ],
 )
 def test_a_contradiction_in_the_set_up_is_seen(file, old, new, tmp_path):
-    for name in ("pyproject.toml", "requirements.lock", "requirements-reference.lock", "environment.yml", "postBuild"):
+    for name in SET_UP:
         (tmp_path / name).write_text((ROOT / name).read_text().replace(*((old, new) if name == file else ("", ""))))
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "setup.sh").write_text((ROOT / "tools" / "setup.sh").read_text())

@@ -22,11 +22,12 @@ import cv2
 import numpy as np
 import soundfile
 from anywidget import AnyWidget
+from IPython.display import display
+from ipywidgets import HTML, VBox
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from traitlets import Dict, Unicode
 
 from thlib.clip import Clip, Word, write
@@ -56,16 +57,13 @@ class _Widget(AnyWidget):
     """What the page gets: JSON that a hand changes (`state`), JSON and bytes that stay (`facts`, `media`)."""
 
     _esm = Unicode().tag(sync=True)
-    state = Dict().tag(sync=True)
-    facts = Dict().tag(sync=True)
-    media = Dict().tag(sync=True)
+    state, facts, media = (Dict().tag(sync=True) for _ in range(3))
 
 
 class Live(View):
     """A view that a hand can move in a running notebook; in a page without a kernel it is its still form.
 
-    state: plain JSON, all that a hand changes; facts: plain JSON that stays, with the numbers' `limits`; media: bytes.
-    """
+    state: plain JSON that a hand changes; facts: plain JSON that stays, with the numbers' `limits`; media: bytes."""
 
     def __init__(self, script: str, still: View, state: Json, *, facts: Json, media: dict[str, bytes]):
         super().__init__(still.html, still.still, still.alt)
@@ -172,15 +170,14 @@ def compare(
 def _films(clips, alt, *, titles, width):
     """The still form of one or two clips, what a widget needs to know of them, and their videos by name."""
     _alike(clips)
-    videos, tags = [_mp4(clip) for clip in clips], ""
-    rows = [clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)] for clip in clips]
+    with tempfile.TemporaryDirectory() as folder:
+        videos = [write(Path(folder) / "clip.mp4", clip).read_bytes() for clip in clips]
+    tags, rows = "", [clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)] for clip in clips]
     for video, row, title in zip(videos, rows, titles):
         source = f'<source src="data:video/mp4;base64,{_base64(video)}" type="video/mp4">'
-        label, poster = html.escape(f"{title}: {alt}" if title else alt, quote=True), _base64(_jpeg(row[3]))
+        label, poster = html.escape(f"{title}: {alt}" if title else alt, quote=True), _base64(_png(row[3], ".jpg"))
         look = f'width="{width}" poster="data:image/jpeg;base64,{poster}" aria-label="{label}" title="{label}"'
-        tags += (
-            f'<figure style="display: inline-block; margin: 0 8px 0 0"><figcaption>{html.escape(title)}</figcaption>'
-        )
+        tags += f'<figure style="display: inline-block; margin: 4px"><figcaption>{html.escape(title)}</figcaption>'
         tags += f"<video controls loop playsinline {look}>{source}</video></figure>"
     still = sheet(np.concatenate(rows), columns=6, titles=[t for title in titles for t in (title, *[""] * 5)])
     counts = [len(clip.frames) for clip in clips]
@@ -191,19 +188,16 @@ def _films(clips, alt, *, titles, width):
 def _alike(pair: Sequence[np.ndarray | Clip]) -> None:
     kinds = [(type(p).__name__, p.size, float(p.fps)) if isinstance(p, Clip) else ("picture", p.shape) for p in pair]
     if len(set(kinds)) > 1:
-        raise MediaError(
-            f"Only pictures or clips of one size and frame rate go together, not {kinds}; make them equal."
-        )
+        raise MediaError(f"Pictures or clips of one size and frame rate go together, not {kinds}; make them equal.")
 
 
 class Transcript(Live):
     """A transcript that is edited. state: `text` [[word, its number among those heard or -1], …] and what of it is
     selected (`select`: [first, last)), `times` [start, end, start, …] of the words heard; `past`, `future`: for undo.
 
-    Steps of a replay: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word
-    2 of the text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word
-    that ends there goes along), {"end": [k, seconds]}.
-    """
+    Steps: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word 2 of the
+    text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word that ends
+    there goes along), {"end": [k, seconds]}."""
 
     @property
     def text(self) -> str:
@@ -231,8 +225,7 @@ class Transcript(Live):
             new = old | {"times": _dragged(old["times"], k, to) if old["times"] else []}
         elif name in ("delete", "replace", "insert"):
             if name == "insert":
-                value, a = value[0], min(max(value[1], 0), len(text))
-                b = a
+                value, a, b = value[0], *[min(max(value[1], 0), len(text))] * 2
             put = [[word, -1] for word in re.findall(r"[^ \t\r\n]+", "" if name == "delete" else value)]
             new = old | {"text": text[:a] + put + text[b:], "select": [a, a + len(put)]}
         else:
@@ -259,8 +252,8 @@ def transcript(audio: np.ndarray, words: Sequence[Word], alt: str, *, rate: int 
     'one three'
     """
     times, view = [float(time) for w in words for time in (w.start, w.end)], sound(audio, alt, rate=rate, words=words)
-    text = [[word.text, k] for k, word in enumerate(words)]
-    state = {"text": text, "times": times, "select": [0, 0], "past": [], "future": []}
+    state = {"text": [[w.text, k] for k, w in enumerate(words)], "times": times, "select": [0, 0]}
+    state |= {"past": [], "future": []}
     facts = {"words": [word.text for word in words], "duration": len(audio) / rate, "rate": rate}
     media = {"samples": (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()}
     return Transcript("transcript", view, state, facts=facts, media=media)
@@ -279,7 +272,7 @@ class Rig(Live):
 
     def _moved(self, state: Json) -> None:
         super()._moved(state)
-        self.widget.send({"drawn": True}, [_jpeg(self.drawn())])
+        self.widget.send({"drawn": True}, [_png(self.drawn(), ".jpg")])
 
 
 def rig(
@@ -310,7 +303,7 @@ def rig(
         view, facts, media = _films([Clip(frames, curves.fps, heard, rate)], alt, titles=[""], width=size)
     facts |= {"names": names, "curves": [] if still else rows, "size": size}
     facts["limits"] |= dict.fromkeys(names, (0.0, 1.0))
-    state, media = {"frame": 0} | dict(zip(names, rows[0])), media | {"face": _jpeg(frames[0])}
+    state, media = {"frame": 0} | dict(zip(names, rows[0])), media | {"face": _png(frames[0], ".jpg")}
     made = Rig("rig", view, state, facts=facts, media=media)
     made.draw = draw
     return made
@@ -336,24 +329,20 @@ class Dials:
         return self._draw(**{name: control.value for name, control in self.controls.items()})
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-        from ipywidgets import HTML, VBox
-
         page = HTML(self.replay().html)
         for control in self.controls.values():
             control.continuous_update = False
             control.observe(lambda _: setattr(page, "value", self.replay().html), "value")
+        box = VBox([*self.controls.values(), page])._repr_mimebundle_()
         display(self.still)
-        display(VBox([*self.controls.values(), page]))
+        display(box | {"text/plain": "(The controls work in a running notebook.)"}, raw=True)
 
 
 def running(
     clip: Clip, track: FaceTrack, *, words: Sequence[Word] = (), controls: Sequence[str] = ("jawOpen", "mouthPucker")
 ) -> Clip:
-    """A clip of the face with its landmarks beside the waveform and control curves, a cursor running through them.
-
-    A clip of less than 240 rows is enlarged by whole pixels, so that the curves can be read.
-    """
+    """A clip of the face with its landmarks beside the waveform and control curves, a cursor running through them; one
+    of less than 240 rows is enlarged by whole pixels, so that the curves can be read."""
     times = -(-240 // clip.size[0])
     height, width = (side * times for side in clip.size)
     panel, (x0, x1) = _panel(clip, track, words, controls=controls, height=height)
@@ -402,19 +391,8 @@ def _pixels(drawn: Figure) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _mp4(clip: Clip) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return write(Path(folder) / "clip.mp4", clip).read_bytes()
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
-
-
-def _png(image: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "png")
-    return out.getvalue()
+def _png(image: np.ndarray, kind: str = ".png") -> bytes:
+    return cv2.imencode(kind, image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
 
 
 def _base64(content: bytes) -> str:

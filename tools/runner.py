@@ -97,6 +97,7 @@ def execute(
         command += [text for pair in parameters.items() for text in ("-p", *pair)]
         log = executed.with_suffix(".log")
         in_time = _watch(command, log, _environment(env or {}), budget or BUDGETS[profile], outcome)
+        _still(executed)
         _judge(outcome, executed, log, in_time)
     executed.with_suffix(".json").write_text(json.dumps(asdict(outcome), indent=1))
     with (folder / "metrics.jsonl").open("a") as stream:
@@ -125,6 +126,14 @@ def _watch(command: list[str], log: Path, env: dict[str, str], budget: float, ou
         process.wait()
     outcome.seconds = round(time.monotonic() - begin, 1)
     return in_time
+
+
+def _still(executed: Path) -> None:
+    """Take the widgets' states out: a page made of the notebook then shows the still forms, and needs no network."""
+    if executed.is_file():
+        notebook = json.loads(executed.read_text())
+        if notebook["metadata"].pop("widgets", None):
+            executed.write_text(json.dumps(notebook, indent=1) + "\n")
 
 
 def _judge(outcome: Outcome, executed: Path, log: Path, in_time: bool) -> None:

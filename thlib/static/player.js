@@ -162,7 +162,8 @@ function render({ model, el }) {
       const k = within(Math.round(mediaTime * fps));
       draw(k);
       clearTimeout(ending);
-      if (k >= state.last) ending = setTimeout(atEnd, 1000 / fps / state.speed);
+      const left = ((state.last + 1) / fps - mediaTime) / state.speed; // seconds
+      if (left < 0.25) ending = setTimeout(atEnd, 1000 * Math.max(0, left));
       if (video === current()) follow(); else setTimeout(follow);
     });
   }

@@ -1,5 +1,5 @@
 // The rig: sliders by region drive a presenter's face, which the kernel draws; curves play with their sound.
-// state {frame, <control>: 0 to 1 …}; facts {alt, size, fps, curves: (T, 51) or []}; media {face: jpeg, video: mp4?}.
+// state {frame, <control>: 0 to 1 …}; facts {alt, size, fps, curves: (T, 51) or []}; media {face: jpeg, a: mp4?}.
 // The kernel answers each new state with a message whose buffer is the face as JPEG; one is asked for at a time.
 
 const STYLE = `
@@ -49,7 +49,7 @@ function render({ model, el }) {
   const image = make("img", { src: url, alt });
   const face = make("div", { class: "face" }, image);
   face.style.width = face.style.height = `${Math.max(size, 200)}px`;
-  const video = media.video ? make("video", { src: address(media.video, "video/mp4"), playsinline: "", preload: "auto", "aria-label": alt }) : null;
+  const video = media.a ? make("video", { src: address(media.a, "video/mp4"), playsinline: "", preload: "auto", "aria-label": alt }) : null;
   const button = (text, label, act) => make("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
   const linked = make("input", { type: "checkbox", checked: "" });
   linked.addEventListener("change", () => arrange());

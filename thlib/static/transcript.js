@@ -3,10 +3,10 @@
 // facts {alt, words, duration, rate}; media {samples: int16}. `reduce` does what Transcript._step of show.py does.
 
 const STYLE = `
-.th-script { max-width: 800px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
+.th-script { max-width: 782px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
 .th-script :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .th-script .scroll { overflow-x: auto; border: 1px solid #999; border-radius: 4px; background: #fff; color: #111; }
-.th-script .wave { position: relative; height: 120px; min-width: 100%; }
+.th-script .wave { position: relative; height: 120px; }
 .th-script .wave > * { position: absolute; top: 0; bottom: 20px; }
 .th-script .wave canvas { top: 26px; width: 100%; height: 74px; }
 .th-script .word { overflow: hidden; white-space: nowrap; text-align: center; padding-top: 3px; box-shadow: -1px 0 #0072B2; }
@@ -90,7 +90,8 @@ function render({ model, el }) {
   const line = make("div", { class: "text", tabindex: 0, role: "listbox", "aria-multiselectable": "true", "aria-label": "words of the text",
     id: `th-${Math.random().toString(36).slice(2)}`, onkeydown: pressed });
   const says = make("div", { class: "small", role: "status", "aria-live": "polite" });
-  const button = (text, title, onclick) => make("button", { type: "button", title, onclick }, text);
+  const onmousedown = (event) => event.preventDefault(); // the words keep the keyboard
+  const button = (text, title, onclick) => make("button", { type: "button", title, onclick, onmousedown }, text);
   const play = button("▶ play", "space", () => hear());
   const [cut, undo, redo] = ["delete", "undo", "redo"].map((name, k) => button(name, ["Delete", "Ctrl+Z", "Ctrl+Y"][k], () => act({ [name]: true })));
   const replace = button("replace …", "Enter", () => write("replace"));
