@@ -1,0 +1,152 @@
+"""Answers to the exercises of notebook 02, judged."""
+
+from fractions import Fraction
+
+import numpy as np
+
+from thlib import mux
+from thlib.course import Check
+
+
+def _triangles(edges: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    corners = zip(edges, edges[1:], edges[2:])
+    return np.stack([np.interp(bins, three, (0, 2 / (three[2] - three[0]), 0)) for three in corners])
+
+
+def judge_triangles(triangles) -> str:
+    edges, bins = np.array([0.0, 100, 300, 400]), np.arange(0, 450, 50.0)
+    made, right = np.asarray(triangles(edges, bins)), _triangles(edges, bins)
+    if made.shape != right.shape:
+        return f"for 4 edges and 9 bins the shape is {made.shape}; there are 2 triangles, so it must be (2, 9)"
+    if (made < -1e-9).any():
+        return f"a triangle is negative ({made.min():.3g}) outside its edges; there it is 0"
+    tops = made.max(1)
+    if np.allclose(tops, 1):
+        return "every triangle has height 1; it must be 2 / (edge k + 2 − edge k), so that all have the same area"
+    if not np.allclose(made, right):
+        row, column = np.argwhere(~np.isclose(made, right))[0]
+        three = ", ".join(f"{edge:.0f}" for edge in edges[row : row + 3])
+        where = f"the triangle over {three} Hz, at {bins[column]:.0f} Hz"
+        return f"{where}, is {right[row, column]:.5f}, yours is {made[row, column]:.5f}"
+    return ""
+
+
+def _samples_of(k: int, fps: float, rate: int) -> tuple[int, int]:
+    return mux.sample_at(k, fps, rate), mux.sample_at(k + 1, fps, rate)
+
+
+def judge_samples_of(samples_of) -> str:
+    for fps, rate in ((25, 16000), (Fraction(30000, 1001), 44100), (24, 22050)):
+        for k in (0, 1, 2, 999, 107_892):
+            first, last = samples_of(k, fps, rate)
+            what = f"frame {k} at {float(fps):.5g} frames and {rate} samples a second"
+            if first != int(first) or last != int(last):
+                return f"{what} begins at sample {first} and ends at {last}; samples are whole numbers"
+            off = max(abs(first - k * rate / fps), abs(last - (k + 1) * rate / fps))
+            if off > 0.5001:
+                return f"{what} is off by {float(off):.1f} samples; half a sample is the most that rounding needs"
+            if last != samples_of(k + 1, fps, rate)[0]:
+                return f"{what} ends at {last}, and the next begins at {samples_of(k + 1, fps, rate)[0]}"
+    return ""
+
+
+def _look_alikes(spelt: dict[str, str], viseme: dict[str, str]) -> list[list[str]]:
+    seen = {word: [viseme[phone] for phone in phones.split()] for word, phones in spelt.items()}
+    groups = [[word for word in spelt if seen[word] == look] for look in seen.values()]
+    return [group for k, group in enumerate(groups) if len(group) > 1 and group not in groups[:k]]
+
+
+def judge_look_alikes(look_alikes) -> str:
+    viseme = {"B": "shut", "M": "shut", "T": "tip", "N": "tip", "AE": "wide"}
+    cases = [{"bat": "B AE T", "man": "M AE N", "tab": "T AE B"}, {"at": "AE T", "bat": "B AE T", "tat": "T AE T"}]
+    cases += [{"bat": "B AE T", "tab": "T AE B"}, {"bat": "B AE T", "bam": "B AE M"}]
+    cases += [{"bad": "B AE T", "am": "AE M", "mat": "M AE T", "ab": "AE B"}]
+    for spelt in cases:
+        made, right = look_alikes(dict(spelt), viseme), _look_alikes(spelt, viseme)
+        if sorted(map(sorted, made)) != sorted(map(sorted, right)):
+            words = ", ".join(f"{word} ({phones})" for word, phones in spelt.items())
+            return f"of {words}, with B = M and T = N, {right or 'none'} look alike; you say {list(made)}"
+    return ""
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    with_one = np.column_stack([x, np.ones(len(x))])
+    price = np.diag([alpha] * x.shape[1] + [0.0])  # b costs nothing
+    both = np.linalg.solve(with_one.T @ with_one + price, with_one.T @ y)
+    return both[:-1], both[-1]
+
+
+def judge_ridge(ridge) -> str:
+    dice = np.random.default_rng(0)
+    x, y = dice.normal(2, 1, (40, 3)), dice.normal(-5, 1, (40, 2))
+    (weights, bias), (right, offset) = ridge(x, y, 10.0), _ridge(x, y, 10.0)
+    if np.shape(weights) != (3, 2) or np.shape(bias) != (2,):
+        return (
+            f"for x (40, 3) and y (40, 2) the shapes are {np.shape(weights)} and {np.shape(bias)}, not (3, 2) and (2,)"
+        )
+    if np.allclose(weights, _ridge(x, y, 0.0)[0]):
+        return "these are the weights of plain least squares: α does nothing"
+    if not np.allclose(weights, right):
+        return (
+            f"the first weight is {right[0, 0]:.4f} for x and y of the check with α = 10, yours is {weights[0, 0]:.4f}"
+        )
+    if not np.allclose(bias, offset):
+        return f"b is {offset.round(3)}, yours is {np.round(bias, 3)}: the line must go through the means of x and y"
+    return ""
+
+
+def _read(x: np.ndarray, means: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+    root = np.linalg.inv(np.linalg.cholesky(scatter)).T
+    return np.linalg.norm((x @ root)[:, None] - means @ root, axis=-1).argmin(1)
+
+
+def judge_read(read) -> str:
+    means, scatter = np.array([[0.0, 0], [4, 1]]), np.array([[9.0, 0], [0, 0.01]])
+    x = np.array([[3.0, 0], [1, 1], [0, 0.1]])
+    made = np.asarray(read(x, means, scatter))
+    if made.shape != (3,):
+        return f"for three words the shape is {made.shape}, not (3,)"
+    if made.tolist() == [1, 0, 0]:
+        return "that is the nearest by plain distance: a coordinate that scatters by 3 counts as much as one by 0.1"
+    if made.tolist() != [0, 1, 0]:
+        return f"means (0, 0) and (4, 1), variances 9 and 0.01: words (3, 0), (1, 1), (0, 0.1) are 0 1 0, not {made}"
+    dice = np.random.default_rng(0)
+    mixed = dice.normal(size=(4, 4))
+    x, means, scatter = dice.normal(size=(60, 4)), dice.normal(size=(5, 4)), mixed @ mixed.T + 0.1 * np.eye(4)
+    wrong = int((np.asarray(read(x, means, scatter)) != _read(x, means, scatter)).sum())
+    return f"{wrong} of 60 words are read otherwise where coordinates vary together" if wrong else ""
+
+
+WHOSE = {
+    "wav2vec 2.0 in EmoFace": "known",
+    "words timed by a forced aligner": "inferred",
+    "a mel row centred on each frame": "ours",
+    "a lip-reader as judge": "ours",
+}
+
+
+def judge_whose(whose) -> str:
+    if other := [value for value in whose.values() if value not in ("known", "inferred", "ours")]:
+        return f"{other[0]!r} is none of 'known', 'inferred', 'ours'"
+    wrong = [choice for choice, owner in WHOSE.items() if whose.get(choice) != owner]
+    return f"look again at {wrong[0]!r}: you say {whose.get(wrong[0])!r}" if wrong else ""
+
+
+CHECKS = {
+    "triangles": Check(
+        judge_triangles, library=_triangles, hint="rising is (bins − low) / (top − low); falling mirrors it."
+    ),
+    "samples_of": Check(
+        judge_samples_of, library=_samples_of, hint="frame k begins at k / fps seconds; multiply by rate, then round."
+    ),
+    "look_alikes": Check(
+        judge_look_alikes, library=_look_alikes, hint="group by the tuple of visemes, keep groups of two and more."
+    ),
+    "ridge": Check(
+        judge_ridge, library=_ridge, hint="dx.T @ dx + alpha * np.eye(d) on the left; b = mean(y) − mean(x) W."
+    ),
+    "read": Check(
+        judge_read, library=_read, hint="(away @ inverse * away), summed over the last axis, is δᵀS⁻¹δ for every pair."
+    ),
+    "whose": Check(judge_whose, library=WHOSE, hint="the table above carries the tags *known* and *inferred*."),
+}
