@@ -148,7 +148,7 @@ def test_the_inner_mouth_is_the_drivers_where_lips_part_and_only_there(still):
     image = np.full((300, 240, 3), 128, np.uint8)
     frames = np.full((20, 300, 300, 3), 128, np.uint8)
     frames[..., 1] = 0  # the driver is all magenta, skin too, so that his light is matched in the two other channels
-    options = {}, {"driving": frames, "points": driver.points}
+    options = {}, {"driving": zip(frames, driver.points)}
     pair = [np.stack(list(render(image, still.points[0], target=target, **given))) for given in options]
     changed = (pair[0] != pair[1]).any(-1)
     opening = mouth_opening(target) - mouth_opening(still.points)[0]

@@ -19,6 +19,7 @@ from thlib import data as sets
 from thlib.errors import CourseError, EditError, MediaError, SpeechError, ThlibError, TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]  # of a clone
+BESIDE = (".vtt", ".provenance.json")  # what is written beside an edited video
 SETTINGS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(help="Talking-head generation, taught and implemented.", **SETTINGS)
 data = typer.Typer(help="Data sets: what there is, what is here, what to fetch, mirror or delete.", **SETTINGS)
@@ -92,7 +93,7 @@ def edit(
         typer.echo(note)
     spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in result.spans)
     typer.echo(f"{out}: generated {spans}; the rest is the recording")
-    typer.echo("with " + " and ".join(map(str, _beside(out))))
+    typer.echo("with " + " and ".join(str(out.with_suffix(end)) for end in BESIDE))
 
 
 @app.command()
@@ -275,13 +276,9 @@ def _step(bar: tqdm, text: str) -> None:
     bar.set_description_str(text)
 
 
-def _beside(out: Path) -> list[Path]:
-    return [out.with_suffix(".vtt"), out.with_suffix(".provenance.json")]
-
-
 def _check_out(out: Path, given: Sequence[Path], kinds: Sequence[str] = (".mp4",)) -> None:
     """Before hours of work: that `out` and what lies beside it can be written, and replace nothing that was given."""
-    ours = [out, *_beside(out)] if out.suffix.lower() in kinds else []
+    ours = [out, *map(out.with_suffix, BESIDE)] if out.suffix.lower() in kinds else []
     if not ours or {file.resolve() for file in ours} & {file.resolve() for file in given}:
         raise MediaError(f"the result cannot be written as {out}: name another file, ending in .mp4")
     try:

@@ -84,10 +84,7 @@ def manifest(name: str) -> Manifest:
 
 
 def fetch(name: str, files: Iterable[str] | None = None) -> dict[str, Path]:
-    """Local paths of a data set's files (all, or those named), downloaded where they are not at hand.
-
-    >>> fetch("mediapipe-face-landmarker")  # {"face_landmarker.task": PosixPath(...)}
-
+    """Local paths of a data set's files (all, or those named) by their names, downloaded where they are not at hand.
     The next call continues a download that was cut off. DataError says what is missing and how to get it."""
     known = manifest(name)
     if not known.files:
@@ -146,9 +143,8 @@ def cache() -> Path:
 
 
 def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of `make()`, made once for each `key` (anything that JSON can write) and kept in the cache as npz.
-
-    >>> cached("tracks", [sha256(video), "mesh", "largest"], lambda: {"points": points})"""
+    """The arrays of `make()`, made once for each `key` (anything that JSON can write) and kept in the cache as npz of
+    the `kind` "tracks", "presenter"."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache() / f"thlib-{kind}" / f"{digest}.npz"
     spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew

@@ -224,7 +224,8 @@ def made(pair: Pair, frames: np.ndarray, *, mode: str, alpha: float) -> np.ndarr
     """What the pipeline draws from every STRIDE-th frame of the window, `frames`: (T / STRIDE, H, W, 3)."""
     (image, face, _), theirs = source(pair.source), pair.theirs(alpha)
     target = retarget(face, theirs, mode=mode)[::STRIDE]
-    return np.stack(list(render(image, face.points[0], target=target, driving=frames, points=theirs.points[::STRIDE])))
+    pairs = zip(frames, theirs.points[::STRIDE])
+    return np.stack(list(render(image, face.points[0], target=target, driving=pairs)))
 
 
 def every(found: FaceTrack) -> FaceTrack:

@@ -145,16 +145,11 @@ def _most_like(own: np.ndarray, theirs: np.ndarray) -> int:
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
 def render(
-    image: np.ndarray,
-    source: np.ndarray,
-    *,
-    target: np.ndarray,
-    driving: Iterable[np.ndarray] = (),
-    points: np.ndarray | None = None,
+    image: np.ndarray, source: np.ndarray, *, target: np.ndarray, driving: Iterable[tuple] = ()
 ) -> Iterator[np.ndarray]:
     """The picture (H, W, 3) with its landmarks `source` (478, 3) moved to `target` (T, 478, 3), a frame at a time.
     A thin-plate spline carries face, hair and what is near; where lips part farther than in the picture, the inside of
-    the mouth comes from the frames `driving`, whose landmarks are `points` (T, 478, 3), in the portrait's light."""
+    the mouth comes, in the portrait's light, from `driving`: T pairs of a frame and its landmarks (478, 3)."""
     scale = float(Head.fit(source[None]).scale[0])
     controls = control_points(np.concatenate([source[None], target]))
     box, edge = surroundings(controls[:1], REACH * scale)
@@ -162,13 +157,13 @@ def render(
     fade = fade_out(box, 0.3 * scale)
     box, fade = clipped(box, image.shape[:2]), fade[cut_of(clipped(box, image.shape[:2]), box)]
     opened = ((mouth_opening(target) - mouth_opening(source[None])) / OPEN).clip(0, 1)
-    frames, cut = iter(driving), cut_of(box, (0, 0))
+    pairs, cut = iter(driving), cut_of(box, (0, 0))
     for k, wanted in enumerate(controls[1:]):
-        out, frame = image.copy(), next(frames, None)
+        out, pair = image.copy(), next(pairs, None)
         (flow,) = face_flows(wanted, controls[:1], box=box, scale=scale, stiffness=STIFFNESS)
         out[cut] = sample(image, flow * fade, box=box)
-        if frame is not None:
-            _mouth(out, target[k], frame, points[k], float(opened[k]), FEATHER * scale)
+        if pair is not None:
+            _mouth(out, target[k], *pair, float(opened[k]), FEATHER * scale)
         yield out
 
 
@@ -253,5 +248,5 @@ def _reenacted(
     image, source = portrait(source_image, face=face)
     found = _large(track(driving), "video", SMALLEST // 2)
     target = retarget(source, found, mode=mode)
-    frames = render(image, source.points[0], target=target, driving=driving.pictures(), points=found.points)
+    frames = render(image, source.points[0], target=target, driving=zip(driving.pictures(), found.points))
     return frames, Clip(image[None], driving.fps, driving.audio, driving.audio_rate)
