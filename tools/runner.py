@@ -26,6 +26,7 @@ from thlib.course import METRIC, RUN
 from thlib.errors import CourseError
 
 BUDGETS = {"smoke": 60.0, "laptop": 300.0, "gpu": 600.0}  # seconds of a whole notebook on two idle cores
+WITNESS = Path(__file__).resolve().parent / "witness"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "THLIB_OFFLINE": "1", "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
 # Brings the loopback interface of a fresh network namespace up (SIOCSIFFLAGS, UP | RUNNING), then becomes argv[1:].
 _LOOPBACK = (
@@ -37,7 +38,11 @@ _LOOPBACK = (
 
 @dataclass
 class Outcome:
-    """What became of one execution. status: "passed", "failed" or "not run"; seconds of wall time; memory in MB."""
+    """What became of one execution. status: "passed", "failed" or "not run"; seconds of wall time; memory in MB.
+
+    opened: data files ("set/file") that the run opened, and the paths of pictures, sounds and videos that no manifest
+    knows; None where nobody looked. digest: SHA-256 of the executed notebook.
+    """
 
     name: str
     profile: str
@@ -50,6 +55,8 @@ class Outcome:
     date: str = ""
     run: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[str] | None = None
+    digest: str = ""
 
 
 def notebooks(folder: str | Path = "notebooks") -> list[Path]:
@@ -96,9 +103,12 @@ def execute(
         command += ["-k", "python3", "-l", "python", "--cwd", str(work), "--no-progress-bar"]
         command += [text for pair in parameters.items() for text in ("-p", *pair)]
         log = executed.with_suffix(".log")
-        in_time = _watch(command, log, _environment(env or {}), budget or BUDGETS[profile], outcome)
+        environment = _witnessed(_environment(env or {}), executed.with_suffix(".opened"))
+        in_time = _watch(command, log, environment, budget or BUDGETS[profile], outcome)
         _still(executed)
         _judge(outcome, executed, log, in_time)
+        outcome.opened = named(executed.with_suffix(".opened"), environment["THLIB_WITNESSED"].split(os.pathsep))
+        outcome.digest = data.sha256(executed) if executed.is_file() else ""
     executed.with_suffix(".json").write_text(json.dumps(asdict(outcome), indent=1))
     with (folder / "metrics.jsonl").open("a") as stream:
         run = {"notebook": outcome.name, "profile": profile, "seed": seed, "date": outcome.date}
@@ -171,6 +181,32 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     env = {**os.environ, **OFFLINE, **extra}
     mirror = env.get("THLIB_MIRROR", "")
     return env | ({"THLIB_MIRROR": os.path.abspath(mirror)} if os.path.isdir(mirror) else {})
+
+
+def _witnessed(env: dict[str, str], log: Path) -> dict[str, str]:
+    """An environment in which whatever is opened to be seen or heard is written into `log` (witness/sitecustomize.py)."""
+    log.write_text("")
+    folders = [str(Path(env.get("THLIB_CACHE") or data.cache()).expanduser().absolute() / "thlib-downloads")]
+    folders += [env["THLIB_MIRROR"]] if os.path.isdir(env.get("THLIB_MIRROR", "")) else []
+    path = os.pathsep.join(filter(None, [str(WITNESS), env.get("PYTHONPATH", "")]))
+    told = {"THLIB_WITNESS": str(log), "THLIB_WITNESSED": os.pathsep.join(folders), "THLIB_SINCE": str(time.time())}
+    return env | told | {"PYTHONPATH": path}
+
+
+def named(log: Path, folders: list[str]) -> list[str]:
+    """What a witness wrote down: "set/file" where a manifest knows the content (all that do), else the path.
+
+    Unknown files are left out where they came with Python or its packages, and lie in none of the `folders` of data.
+    """
+    known, names = {}, set()
+    for entry in (f"{name}/{file}" for name in data.names() for file in data.manifest(name).files):
+        known.setdefault(data.manifest(entry.partition("/")[0]).files[entry.partition("/")[2]].sha256, []).append(entry)
+    installed = (os.path.realpath(sys.prefix) + os.sep, os.path.realpath(sys.base_prefix) + os.sep)
+    for file in map(Path, sorted(set(log.read_text(encoding="utf-8").splitlines()))):
+        entries = known.get(data.sha256(file), []) if file.is_file() else []
+        foreign = str(file).startswith(installed) and not any(file.is_relative_to(os.path.realpath(f)) for f in folders)
+        names |= set(entries) if entries else set() if foreign else {str(file)}
+    return sorted(names)
 
 
 def _parameters(notebook: Path) -> set[str]:
