@@ -86,6 +86,43 @@ FAULTS = {
             """,
         ),
     },
+    "02_speech": {
+        "features a frame late": (
+            "thlib.speech",
+            """
+            heard = log_mel
+            log_mel = lambda *a: np.roll(heard(*a), 1, axis=0)
+            """,
+        ),
+        "words found late": (
+            "thlib.speech",
+            """
+            from dataclasses import replace
+            find = align
+            align = lambda *a, **o: [replace(w, start=w.start + 0.03, end=w.end + 0.03) for w in find(*a, **o)]
+            """,
+        ),
+        "a frame's length rounded once": (
+            "thlib.mux",
+            """
+            sample_at = lambda frame, fps, rate: frame * round(rate / fps)
+            """,
+        ),
+        "the ridge mumbles": (
+            "thlib.editing.motion",
+            """
+            predict = LipNet.predict
+            LipNet.predict = lambda self, mel: 0.7 * predict(self, mel)
+            """,
+        ),
+        "a lip-reader that sees one frame a word": (
+            "thlib.metrics",
+            """
+            seen = LipReader._features
+            LipReader._features = lambda self, words: seen(self, [w[len(w) // 2 :][:1] for w in words])
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
