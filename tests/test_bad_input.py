@@ -219,7 +219,8 @@ LINES += [(f"edit talk.mp4 {START} --replace now=soon -o {given}", sentence) for
 LINES += [("edit talk.mp4 --transcript out.vtt --replace now=soon -o out.mp4", "name another file")]
 LINES += [("edit talk.mp4 --replace now=soon -o out.mp4", "give its text with --transcript")]
 LINES += [(f"edit talk.mp4 {START} --replace six=seven --sound new.mpg -o new.mp4 --sound-text '{TEXT}'", "not say")]
-LINES += [(f"verify {name}", "cannot be read") for name in ("no.mp4", "text.mp4", "empty.mp4", "folder.mp4")]
+LINES += [("verify no.mp4", "does not exist"), ("verify folder.mp4", "is a folder")]
+LINES += [(f"verify {name}", "cannot be read") for name in ("text.mp4", "empty.mp4")]
 LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
 LINES += [
