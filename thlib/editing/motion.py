@@ -56,17 +56,10 @@ class LipNet(ModelMixin, ConfigMixin):
         """Standardised log-mel (N, T, B) -> codes (N, T, K) in the basis."""
         return self.net(mel.mT).mT
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes (..., K) -> weighted motion (..., 478 * 3): lips times 4, in % of the eye corners."""
-        return codes @ self.components + self.centre
-
     @torch.no_grad()
     def predict(self, mel: np.ndarray) -> np.ndarray:
         """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units, 0 above the nose."""
-        codes = self.eval().codes(torch.from_numpy(standardised(mel))[None])
-        weight = _weights()
-        motion = self.decode(codes)[0].numpy() / np.where(weight > 0.02, SCALE * weight, np.inf)
-        return motion.reshape(-1, 478, 3) * mouth_mask()[:, None]
+        return decode(self, self.eval().codes(torch.from_numpy(standardised(mel))[None])[0])
 
 
 def _weights() -> np.ndarray:
@@ -76,7 +69,7 @@ def _weights() -> np.ndarray:
     return np.repeat(weight, 3)
 
 
-def with_basis(net: LipNet, footage: Sequence[Footage]) -> LipNet:
+def with_basis(net: ModelMixin, footage: Sequence[Footage]) -> ModelMixin:
     """Give `net` the principal components of the footage's weighted motion; `encode` and `decode` then use them."""
     motion = np.concatenate([f.motion[f.spoken] for f in footage]).reshape(-1, 478 * 3)
     pca = PCA(net.config.basis, random_state=0).fit(SCALE * motion * _weights())
@@ -85,10 +78,22 @@ def with_basis(net: LipNet, footage: Sequence[Footage]) -> LipNet:
     return net
 
 
-def encode(net: LipNet, motion: np.ndarray) -> np.ndarray:
+def encode(net: ModelMixin, motion: np.ndarray) -> np.ndarray:
     """Codes float32 (T, K) of a motion (T, 478, 3) in eye-corner units."""
     weighted = SCALE * motion.reshape(len(motion), -1) * _weights()
     return ((weighted - net.centre.numpy()) @ net.components.numpy().T).astype(np.float32)
+
+
+def decode(net: ModelMixin, codes: torch.Tensor) -> np.ndarray:
+    """Motion float32 (..., 478, 3) in eye-corner units of codes (..., K): 0 above the nose."""
+    weight = _weights()
+    motion = (codes @ net.components + net.centre).numpy() / np.where(weight > 0.02, SCALE * weight, np.inf)
+    return motion.reshape(*codes.shape[:-1], 478, 3).astype(np.float32) * mouth_mask()[:, None]
+
+
+def lip_basis(net: ModelMixin) -> torch.Tensor:
+    """What a code of 1 does to the lips (K, 40, 3), in % of the eye corners: for losses that see lips, not codes."""
+    return net.components.view(-1, 478, 3)[:, LIPS] / 4
 
 
 def fit_ridge(footage: Sequence[Footage], *, alpha: float = 100.0, reach: int = 6) -> LipNet:
@@ -112,13 +117,11 @@ def fit_regressor(
     net = with_basis(LipNet(), footage) if init is None else warm_start(LipNet(), init)
     clips = [(standardised(f.mel), encode(net, f.motion), f.visible) for f in footage]
     series = [[torch.from_numpy(one) for one in kind] for kind in zip(*clips)]
-    lips = torch.from_numpy(_weights().reshape(-1, 3)[:, 0] == 4)
 
     def loss(net: LipNet, batch: list[torch.Tensor]) -> torch.Tensor:
         mel, code, mask = batch
-        basis = net.components.view(-1, 478, 3)[:, lips] / 4
         loud = mel + 0.15 * torch.randn(len(mel), 1, 1) + 0.1 * torch.randn_like(mel)
-        error = torch.einsum("ntk,klc->ntlc", net.codes(loud) - code, basis)
+        error = torch.einsum("ntk,klc->ntlc", net.codes(loud) - code, lip_basis(net))
         distance = (error.pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
         jerk = (error.diff(dim=1).pow(2).sum(-1) + 1e-3).sqrt().mean(-1)
         return (distance * mask).mean() + 0.5 * (jerk * mask[:, 1:]).mean()

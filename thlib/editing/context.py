@@ -1,0 +1,249 @@
+"""Stage 1 of text-based editing: dynamic weighted in-context diffusion, from sound and real motion beside it to lips.
+
+After Han et al. 2024 ("Text-based talking video editing with cascaded conditional diffusion"); what they leave open is
+built as methods.md 1.4 recommends. The network works on codes in a linear basis of the landmarks' displacement from the
+speaker's resting face. Context is given clean at every step, so it comes out as it went in."""
+
+# B batch  T frames  K basis size  M mel bands (80)  W width
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional as F
+
+from thlib.diffusion import STEPS, noised, sample
+from thlib.editing.motion import decode, encode, lip_basis, with_basis
+from thlib.footage import Footage
+from thlib.speech import standardised
+from thlib.training import Settings, train
+
+REACH = 32  # frames that attention sees on each side: it knows no others, so a window may be of any length
+FRAMES = 64  # of a training stretch
+LONGEST = 48  # frames of it that are masked at most, 8 at least
+AUGMENTED = 0.15  # log-mel of a stretch moves by so much; half of the stretches are spoken faster or slower by as much
+
+
+def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
+    """Sines and cosines (..., size) of numbers (...), wave lengths from 2 pi to 10,000 of these."""
+    rates = torch.exp(-math.log(1e4) / (size // 2) * torch.arange(size // 2, device=values.device))
+    angles = values[..., None].float() * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class MotionDiffusion(ModelMixin, ConfigMixin):
+    """Denoiser of lip motion: noisy codes, sound and the real motion around the edit -> clean codes.
+
+    weights: how context and sound are mixed, "dynamic" (learned from place, length, noise level and noisy motion),
+    "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none".
+    The paper's size, as far as known: width 512, layers 8."""
+
+    @register_to_config
+    def __init__(
+        self, width: int = 192, layers: int = 4, basis: int = 24, *, weights: str = "dynamic", context: str = "both"
+    ):
+        super().__init__()
+        sizes = [80, *[width] * 4]
+        convs = [nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes)]
+        self.sound = nn.Sequential(*[step for conv in convs for step in (conv, nn.GELU(), nn.Dropout(0.1))])
+        self.silence = nn.Parameter(torch.zeros(width))  # stands in for sound that is withheld
+        self.real, self.noisy, self.role = nn.Linear(basis, width), nn.Linear(basis, width), nn.Embedding(2, width)
+        self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.near = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.gate = nn.Sequential(nn.Linear(16 + width + basis, width), nn.SiLU(), nn.Linear(width, 2))
+        for tensor in self.gate[-1].parameters():
+            nn.init.zeros_(tensor)
+        kind = {"activation": F.gelu, "batch_first": True, "norm_first": True}
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(width, 4, 2 * width, **kind) for _ in range(layers))
+        self.local = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2, groups=width) for _ in range(layers))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, basis))
+        self.register_buffer("components", torch.zeros(basis, 478 * 3))
+        self.register_buffer("centre", torch.zeros(478 * 3))
+        self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
+
+    def forward(
+        self, noisy: torch.Tensor, level: torch.Tensor, mel: torch.Tensor, context: torch.Tensor, edit: torch.Tensor
+    ) -> torch.Tensor:
+        """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
+
+        noisy (B, T, K); level (B,); mel (B, T, M) standardised, NaN where it is withheld; context (B, T, K) clean codes
+        of real frames, NaN where there are none; edit (B, T) bool, one run of frames."""
+        heard = self.sound(mel.nan_to_num().mT).mT
+        heard = torch.where(mel[..., :1].isnan(), self.silence, heard)
+        level = self.level(sinusoids(level, self.config.width))[:, None]
+        offset = 400 * torch.rand(len(noisy), 1, device=noisy.device) * self.training
+        place = sinusoids(torch.arange(edit.shape[1], device=noisy.device) + offset, self.config.width)
+        real, known = self.real(context.nan_to_num()), ~context[..., 0].isnan() & ~edit
+        left, right = borders(edit)
+        sides = known & (left <= 0), known & (right <= 0)
+        seen = [self._attend(heard + place + level, real + place, side) for side in sides]
+        gates = self.gates(edit, level, noisy, [side.any(1) for side in sides])
+        fused = gates[..., :1] * seen[0] + gates[..., 1:2] * seen[1] + gates[..., 2:] * heard
+        x = torch.where(edit[..., None], self.noisy(noisy) + fused, real + heard)
+        x = x + self.role(edit.long()) + level + place
+        far = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
+        far = far.triu(REACH + 1) | far.tril(-REACH - 1)
+        for block, local in zip(self.blocks, self.local):
+            x = block(x + local(x.mT).mT, src_mask=far)
+        return self.head(x)
+
+    def _attend(self, query: torch.Tensor, real: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+        """What each frame (B, T, W) finds in the real frames of a side (B, T); where it has none, something unused."""
+        hidden = ~side & side.any(1, keepdim=True)
+        return self.near(query, real, real, key_padding_mask=hidden, need_weights=False)[0]
+
+    def gates(
+        self, edit: torch.Tensor, level: torch.Tensor, noisy: torch.Tensor, sides: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Weights (B, T, 3), sum 1, of left context, right context and sound in each frame.
+
+        level (B, 1, W) embedded; sides: for left and right whether there is any context (B,). Mirrored in time with
+        the sides exchanged, the weights are mirrored and exchanged."""
+        count = edit.sum(1, keepdim=True).float().expand(edit.shape)
+        logits, sound = [], 0
+        for away, any_known in zip(borders(edit), sides):
+            away = away.clamp(min=1).float()
+            waves = (away / (count + 1)).clamp(max=1)[..., None] * torch.arange(1, 8, device=away.device) * math.pi / 2
+            place = [waves.sin(), waves.cos(), count.log()[..., None] / 4, away.log1p()[..., None] / 3]
+            learned = self.gate(torch.cat([*place, level.expand(*edit.shape, -1), noisy], -1))
+            prior = -away / 4 * (self.config.weights != "uniform")
+            learned = learned * (self.config.weights == "dynamic")
+            logits.append((prior + learned[..., 0]).masked_fill(~any_known[:, None], -math.inf))
+            sound = sound + learned[..., 1] / 2
+        if self.config.weights != "uniform":
+            sound = sound + (1 - logits[0].detach().exp() - logits[1].detach().exp()).clamp(min=0.05).log()
+        return torch.stack([*logits, sound], -1).softmax(-1)
+
+    @torch.no_grad()
+    def motion(
+        self, mel: np.ndarray, real: np.ndarray, edit: np.ndarray, *, samples: int = 1, seed: int = 0
+    ) -> np.ndarray:
+        """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by 20 steps from as many noises.
+
+        mel (T, M) of a whole window; edit (T,) bool, the run of frames to make; real (T, 478, 3) motion of the others,
+        which stays as it is, NaN where no face is seen."""
+        self.eval()
+        known = ~np.isnan(real[:, 0, 0]) & ~edit
+        context = np.full((len(real), self.config.basis), np.nan, np.float32)
+        context[known] = encode(self, real[known]) / self.unit.numpy()
+        given = [torch.from_numpy(one)[None] for one in (standardised(mel), context, edit)]
+        given = [one.expand(samples, *one.shape[1:]) for one in (given[0], self.kept(*given[1:]), given[2])]
+        noise = torch.randn(given[1].shape, generator=torch.Generator().manual_seed(seed))
+        codes = sample(lambda noisy, level: self(noisy, level, *given), noise) * self.unit
+        return np.where(edit[:, None, None], decode(self, codes), real.astype(np.float32))
+
+    def kept(self, context: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
+        """The context (B, T, K) that the configuration allows, NaN elsewhere."""
+        right = borders(edit)[1]
+        hidden = {"both": edit, "left": right <= 0, "none": torch.ones_like(edit)}[self.config.context]
+        return context.masked_fill((edit | hidden)[..., None], math.nan)
+
+
+def borders(edit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames (B, T) from the last real frame on the left, and to the first on the right: 1, 2, … within the edit."""
+    at = torch.arange(edit.shape[1], device=edit.device)
+    first = edit.float().argmax(1, keepdim=True)
+    return at - first + 1, first + edit.sum(1, keepdim=True) - at
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def fit_diffusion(
+    net: MotionDiffusion,
+    footage: Sequence[Footage],
+    settings: Settings,
+    *,
+    others: Iterable[Footage] = (),
+    masked: bool = True,
+    folder: Path | None = None,
+) -> MotionDiffusion:
+    """Train `net` on masked stretches of footage, of `others` two in five; its basis is fitted where it has none.
+
+    masked: the loss sees edited frames only, else all. folder: as in `training.train`; to warm-start give a `net` that
+    `training.warm_start` has filled, which keeps its basis. The published training is not known; see methods.md 1.4."""
+    torch.manual_seed(settings.seed)
+    if not net.components.any():
+        with_basis(net, footage)
+        codes = np.concatenate([encode(net, f.motion)[f.visible] for f in footage])
+        spread = torch.from_numpy(codes.std(0))
+        net.unit.copy_((spread * spread[0]).sqrt())  # half-way between whitening and none
+    groups = [[_series(net, f) for f in group] for group in (footage, others)]
+
+    def batch(rng: np.random.Generator, _: int) -> list[torch.Tensor]:
+        return [torch.stack(part) for part in zip(*(_stretch(rng, groups) for _ in range(32)))]
+
+    def loss(net: MotionDiffusion, batch: list[torch.Tensor]) -> torch.Tensor:
+        return _loss(net, *batch, masked=masked)
+
+    return train(net, settings, batch=batch, loss=loss, folder=folder)
+
+
+def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
+    """Log-mel and codes (T, M + K) float32, NaN where the face is not seen; at least as long as a stretch."""
+    codes = encode(net, f.motion) / net.unit.numpy()
+    codes[~f.visible] = np.nan
+    rows = np.concatenate([standardised(f.mel), codes], 1)
+    return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")
+
+
+def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[torch.Tensor]:
+    """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
+
+    One in two is faster or slower; one in ten each lacks its sound, one side or all of its context."""
+    group = groups[len(groups[1]) > 0 and rng.random() < 0.4]
+    rows = group[rng.integers(len(group))]
+    pace = np.exp(rng.uniform(-AUGMENTED, AUGMENTED)) if rng.random() < 0.5 else 1.0
+    at = np.arange(0, len(rows) - 1 + 1e-6, pace)
+    at = at if len(at) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
+    at = at[rng.integers(len(at) - FRAMES + 1) :][:FRAMES]
+    low = at.astype(int).clip(max=len(rows) - 2)
+    rows = rows[low] + (at - low)[:, None].astype(np.float32) * (rows[low + 1] - rows[low])
+    mel, clean = rows[:, :80], rows[:, 80:]
+    count = rng.integers(8, LONGEST + 1)
+    first = rng.integers(4, FRAMES - count - 3)
+    edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
+    less, hidden = rng.random(), edit.copy()
+    hidden |= (less < 0.15) & (np.arange(FRAMES) < first) | (less < 0.1) & ~edit | (0.15 < less < 0.2) & ~edit
+    mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
+    mel = mel * np.nan if rng.random() < 0.1 else mel
+    context = np.where(hidden[:, None], np.nan, clean)
+    return [
+        torch.from_numpy(np.asarray(part, kind))
+        for part, kind in ((mel, "f4"), (clean, "f4"), (context, "f4"), (edit, "?"))
+    ]
+
+
+def _loss(
+    net: MotionDiffusion,
+    mel: torch.Tensor,
+    clean: torch.Tensor,
+    context: torch.Tensor,
+    edit: torch.Tensor,
+    *,
+    masked: bool,
+) -> torch.Tensor:
+    """Squared error of lips, in % of the eye corners, and of their velocity across the seams (methods.md 1.4).
+
+    Frames count 1, and up to twice that next to a border; with `masked` off, context frames count 1 as well."""
+    level = torch.randint(0, STEPS, (len(mel),), device=mel.device)
+    seen, clean = ~clean[..., 0].isnan(), clean.nan_to_num()
+    noisy = noised(clean, torch.randn_like(clean), level)
+    error = (net(noisy, level, mel, net.kept(context, edit), edit) - clean) * net.unit
+    error = torch.where(
+        (edit if masked else torch.ones_like(edit))[..., None], error, 0
+    )  # context comes out as it went in
+    lips = torch.einsum("btk,klc->btlc", error, lip_basis(net))
+    near = torch.minimum(*borders(edit)).clamp(min=1)
+    weight = torch.where(edit, 1 + torch.exp(-near / 3), 0.0 if masked else 1.0) * seen
+    place = (weight * (lips.square().sum(-1).mean(-1) + 0.02 * error.square().mean(-1))).sum() / weight.sum()
+    both = (weight[:, 1:] + weight[:, :-1] > 0) & seen[:, 1:] & seen[:, :-1]
+    speed = (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()
+    return place + 0.5 * speed
