@@ -25,6 +25,7 @@ const STYLE = `
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
+  node.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the keys: i i would interrupt the kernel
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value);
@@ -63,7 +64,7 @@ function render({ model, el }) {
   const stage = make("div", { class: "stage" }, after, before,
     make("div", { class: "title a" }, titles[0]), make("div", { class: "title b" }, titles[1]), divider);
   stage.style.aspectRatio = `${size[1]} / ${size[0]}`;
-  const root = make("div", { class: "th-compare", role: "group", "aria-label": alt, "data-lm-suppress-shortcuts": "true" },
+  const root = make("div", { class: "th-compare", role: "group", "aria-label": alt },
     make("style", {}, STYLE), stage, fault);
   root.style.width = `${Math.max(360, Math.min(size[1], 800))}px`;
   const button = (text, label, act) => make("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);

@@ -24,6 +24,7 @@ const STYLE = `
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
+  node.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the keys: i i would interrupt the kernel
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value);
@@ -76,7 +77,7 @@ function render({ model, el }) {
   const row = make("div", { class: "row" }, back, play, on, speed, from, to, whole);
   if (urls.length > 1) { row.append(swap); stage.append(badge); }
   row.append(where);
-  const root = make("div", { class: "th-player", tabindex: 0, role: "group", "aria-label": alt, "data-lm-suppress-shortcuts": "true" },
+  const root = make("div", { class: "th-player", tabindex: 0, role: "group", "aria-label": alt },
     make("style", {}, STYLE), stage, fault, make("div", { class: "rail" }, rail, range), row, make("div", { class: "help" }, keys));
   root.style.width = `${width}px`;
   root.addEventListener("keydown", pressed);

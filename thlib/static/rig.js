@@ -23,6 +23,7 @@ const REGIONS = { jaw: /^jaw/, mouth: /^mouth/, eyes: /^eye/, brows: /^brow/, "c
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
+  node.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the keys: i i would interrupt the kernel
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value);
@@ -57,7 +58,7 @@ function render({ model, el }) {
     button("at rest", "all sliders to 0", () => change(Object.fromEntries(names.map((name) => [name, 0])))),
     make("label", {}, linked, " both sides as one")));
   const panel = make("div", { class: "panel", role: "group", "aria-label": "controls of the face" });
-  const root = make("div", { class: "th-rig", role: "group", "aria-label": alt, "data-lm-suppress-shortcuts": "true" },
+  const root = make("div", { class: "th-rig", role: "group", "aria-label": alt },
     make("style", {}, STYLE), left, panel);
   let help = "Tab to a slider, ← → move it";
   const play = button("▶", "play (space)", () => toggle());

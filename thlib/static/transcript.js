@@ -61,6 +61,7 @@ export function reduce(facts, state, step) {
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
+  node.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the keys: i i would interrupt the kernel
   for (const [name, value] of Object.entries(attributes)) (name.startsWith("on") ? node[name] = value : node.setAttribute(name, value));
   node.append(...children); // strings become text nodes: a word is never HTML
   return node;
@@ -96,7 +97,7 @@ function render({ model, el }) {
   const [cut, undo, redo] = ["delete", "undo", "redo"].map((name, k) => button(name, ["Delete", "Ctrl+Z", "Ctrl+Y"][k], () => act({ [name]: true })));
   const replace = button("replace …", "Enter", () => write("replace"));
   const insert = button("insert …", "i: before what is selected", () => write("insert"));
-  const root = make("div", { class: "th-script", role: "group", "aria-label": alt, "data-lm-suppress-shortcuts": "true", onkeydown: anywhere },
+  const root = make("div", { class: "th-script", role: "group", "aria-label": alt, onkeydown: anywhere },
     make("style", {}, STYLE), make("div", { class: "scroll" }, wave), line,
     make("div", { class: "row" }, play, cut, replace, insert, undo, redo), says, make("div", { class: "small" }, HELP));
   el.append(root);
