@@ -19,7 +19,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
-from thlib.diffusion import STEPS, noised, sample
+from thlib.diffusion import STEPS, guided, noised, sample
 from thlib.editing.motion import decode, encode, lip_basis, with_basis
 from thlib.footage import Footage
 from thlib.speech import standardised
@@ -123,21 +123,35 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def motion(
-        self, mel: np.ndarray, real: np.ndarray, edit: np.ndarray, *, samples: int = 1, seed: int = 0
+        self,
+        mel: np.ndarray,
+        real: np.ndarray,
+        *,
+        edit: np.ndarray,
+        samples: int = 1,
+        guidance: float = 1.0,
+        seed: int = 0,
     ) -> np.ndarray:
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by 20 steps from as many noises.
 
-        mel (T, M) of a whole window; edit (T,) bool, the run of frames to make; real (T, 478, 3) motion of the others,
-        which stays as it is, NaN where no face is seen."""
+        mel (T, M) of a whole window; real (T, 478, 3) motion, NaN where no face is seen; edit (T,) bool, the run of
+        frames to make: the others stay what they are in the basis. guidance: as in `diffusion.guided`, of the sound."""
         self.eval()
         known = ~np.isnan(real[:, 0, 0]) & ~edit
         context = np.full((len(real), self.config.basis), np.nan, np.float32)
         context[known] = encode(self, real[known]) / self.unit.numpy()
         given = [torch.from_numpy(one)[None] for one in (standardised(mel), context, edit)]
-        given = [one.expand(samples, *one.shape[1:]) for one in (given[0], self.kept(*given[1:]), given[2])]
-        noise = torch.randn(given[1].shape, generator=torch.Generator().manual_seed(seed))
-        codes = sample(lambda noisy, level: self(noisy, level, *given), noise) * self.unit
-        return np.where(edit[:, None, None], decode(self, codes), real.astype(np.float32))
+        mel, context, edit = (one.expand(samples, *one.shape[1:]) for one in given)
+        context = self.kept(context, edit)
+
+        def denoise(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+            clean = self(noisy, level, mel, context, edit)
+            return (
+                clean if guidance == 1 else guided(clean, self(noisy, level, mel * math.nan, context, edit), guidance)
+            )
+
+        noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
+        return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
 
     def kept(self, context: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
         """The context (B, T, K) that the configuration allows, NaN elsewhere."""

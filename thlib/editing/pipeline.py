@@ -22,6 +22,7 @@ import numpy as np
 from thlib import provenance
 from thlib.clip import Clip, Video, Word, splice_clip, write
 from thlib.editing import frames as stage2
+from thlib.editing.context import MotionDiffusion
 from thlib.editing.motion import LipNet, between, heads_between
 from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
@@ -121,6 +122,18 @@ class Window:
         mel = np.concatenate([self.mel[: self.left + 1], gone, self.mel[self.left + 1 + self.n :]])
         return Footage.of("window", replace(self.track, visible=stays), mel=mel, words=self.words)
 
+    @property
+    def edit(self) -> np.ndarray:
+        """Which frames (T',) are new."""
+        at = np.arange(len(self.mel))
+        return (at > self.left) & (at <= self.left + self.n)
+
+    @property
+    def motion(self) -> np.ndarray:
+        """The footage's motion (T', 478, 3) where it stays; NaN in new frames and where no face is seen."""
+        real = np.where(self.footage.visible[:, None, None], self.footage.motion, np.nan)
+        return np.concatenate([real[: self.left + 1], np.full((self.n, 478, 3), np.nan), real[self.right :]])
+
     def border(self, values: Sequence) -> tuple:
         """The entries of `values` (T, ...) at the two border frames, None where there is none."""
         return tuple(values[k] if 0 <= k < len(values) else None for k in (self.left, self.right))
@@ -128,9 +141,11 @@ class Window:
 
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
-    lips: which of the networks `nets` moves them, "regressor" (temporal convolutions) or "ridge"."""
+    lips: which of the networks `nets` moves them: "diffusion", "regressor" (temporal convolutions) or "ridge"."""
 
-    def __init__(self, nets: dict[str, LipNet], *, lips: str = "regressor", weights: Sequence[Path] = ()):
+    def __init__(
+        self, nets: dict[str, LipNet | MotionDiffusion], *, lips: str = "regressor", weights: Sequence[Path] = ()
+    ):
         if lips not in nets:
             raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join(nets)}.")
         self.nets, self.lips, self.weights = nets, lips, tuple(weights)
@@ -142,7 +157,8 @@ class TextEditPipeline:
         if not folder.is_dir():
             known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
             raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
-        nets = {p.name: LipNet.from_pretrained(p).float().eval() for p in sorted(folder.iterdir()) if p.is_dir()}
+        kinds = {"diffusion": MotionDiffusion}
+        nets = {p.name: kinds.get(p.name, LipNet).from_pretrained(p).float().eval() for p in sorted(folder.glob("*/"))}
         return cls(nets, lips=lips, weights=sorted((folder / lips).glob("*.safetensors")))
 
     def __call__(
@@ -158,7 +174,7 @@ class TextEditPipeline:
 
         speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
                 in the footage, else espeak's voice as a placeholder (the notes say so).
-        method  "classic": nothing is sampled, so `seed` is only recorded.
+        method  "classic": the pictures are warped; seed: of the motion, where lips move by diffusion.
         EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit."""
         if method != "classic":
             raise EditError(f"The method {method!r} is unknown; take 'classic'.")
@@ -177,7 +193,7 @@ class TextEditPipeline:
         pieces, points, spans, moved = [], [], [], 0
         for patch in found:
             window = self.window(source, words, patch=patch, sound=sound, moved=moved)
-            points.append(self.motion(window))
+            points.append(self.motion(window, seed=seed))
             pictures = self.frames(window, points[-1])
             first, last = _reach(patch, fps, total)
             new = sound.cut(first + moved, first + moved + window.n)
@@ -210,10 +226,15 @@ class TextEditPipeline:
                 raise FaceError(f"No face is seen at {where}; edit words around which the face is visible.")
         return found
 
-    def motion(self, window: Window) -> np.ndarray:
-        """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real borders."""
-        real, points = window.footage, window.track.points
-        motion = np.pad(self.nets[self.lips].predict(window.mel), ((1, 1), (0, 0), (0, 0)), mode="edge")
+    def motion(self, window: Window, *, seed: int = 0, samples: int = 1) -> np.ndarray:
+        """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real footage.
+        samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
+        net, real, points = self.nets[self.lips], window.footage, window.track.points
+        if isinstance(net, MotionDiffusion):
+            motion = net.motion(window.mel, window.motion, edit=window.edit, samples=samples, seed=seed).mean(0)
+        else:
+            motion = net.predict(window.mel)
+        motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
         left, right = window.border(real.fixed)
         fixed = between(motion, rest=real.rest, left=left, right=right)
