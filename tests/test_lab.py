@@ -74,8 +74,10 @@ def lab(chromium, tmp_path_factory):
     folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
     for name in ("Makefile", ".venv", "tools", "thlib", "notebooks", "requirements.lock", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
-    settings = {"ServerApp": {"open_browser": False, "port": 0}, "LabApp": {"news_url": None}}
-    (home / "jupyter_server_config.json").write_text(json.dumps(settings))
+    (home / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": {"open_browser": False, "port": 0}}))
+    news = home / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false"}')  # else a question lies over the page
     env = os.environ | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home / "run"), "BROWSER": "false"}
     env |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home)}
     with (home / "log").open("wb") as log:

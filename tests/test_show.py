@@ -128,7 +128,7 @@ def test_the_cursor_runs_and_a_hidden_face_is_not_drawn_over(clip, track):
 
 
 @pytest.mark.parametrize("kind", LIVE)
-def test_a_view_that_a_hand_can_move_is_a_widget_too(clip, kind):
+def test_a_view_that_a_hand_can_move_is_a_widget_too(clip, kind, capfd):
     view = LIVE[kind](clip, "what it shows")
     assert "widget" not in view.__dict__  # costs nothing before it is shown
     shown = _instances[view._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]["model_id"]]
@@ -139,6 +139,7 @@ def test_a_view_that_a_hand_can_move_is_a_widget_too(clip, kind):
     for content in view.media.values():  # a video is once in the page's form and once in the widget's
         assert view.html.count(show._base64(content)) <= 1
         assert type(content) is bytes
+    assert capfd.readouterr() == ("", ""), "it would stand red in the notebook"
 
 
 def test_a_player_s_video_is_the_clip(clip, tmp_path):

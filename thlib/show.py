@@ -392,7 +392,8 @@ def _pixels(drawn: Figure) -> np.ndarray:
 
 
 def _png(image: np.ndarray, kind: str = ".png") -> bytes:
-    return cv2.imencode(kind, image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
+    smaller = [cv2.IMWRITE_PNG_COMPRESSION, 6] if kind == ".png" else []
+    return cv2.imencode(kind, image[..., ::-1], smaller)[1].tobytes()
 
 
 def _base64(content: bytes) -> str:
