@@ -145,7 +145,7 @@ def drawn(markdown: str) -> str:
         try:
             math_to_image(f"${tex}$", image, dpi=72, format="svg")
         except ValueError:  # more than matplotlib reads
-            return f"<code>{escape(tex)}</code>".replace("\\", "&#92;")
+            return f"`{tex}`"
         size = f"{float(re.search(rb'height=.([0-9.]+)pt', image.getvalue())[1]) / 11:.2f}em"
         source = f"data:image/svg+xml;base64,{b64encode(image.getvalue()).decode()}"
         tag = f'<img src="{source}" alt="{escape(tex, quote=True)}" style="height: {size}; vertical-align: middle">'
