@@ -184,7 +184,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _witnessed(env: dict[str, str], log: Path) -> dict[str, str]:
-    """An environment in which whatever is opened to be seen or heard is written into `log` (witness/sitecustomize.py)."""
+    """An environment in which what is opened to be seen or heard is written into `log` (tools/witness)."""
     log.write_text("")
     folders = [str(Path(env.get("THLIB_CACHE") or data.cache()).expanduser().absolute() / "thlib-downloads")]
     folders += [env["THLIB_MIRROR"]] if os.path.isdir(env.get("THLIB_MIRROR", "")) else []
