@@ -117,12 +117,21 @@ def test_a_blank_is_an_open_exercise_and_the_notebook_goes_on(exercise, blank):
     assert "07.square: not answered yet" in exercise[0]
 
 
-def test_a_right_answer_comes_back_and_a_wrong_one_is_told_with_a_hint(exercise):
+def test_a_right_answer_comes_back_and_a_wrong_one_is_told(exercise):
     assert course.check("07.square", sliced) is sliced
     assert exercise[-1] == "✓ 07.square: passed"
     assert course.check("07.square", lambda x: x + 1) is course.checks("07")["square"].library
-    assert "for 2 you give 3; the square is 4\nHint: Multiply it by itself." in exercise[-1]
+    assert "✗ 07.square: not right yet: for 2 you give 3; the square is 4\n" in exercise[-1]
     assert exercise[-1]._repr_mimebundle_()[course.CHECK]["verdict"] == course.WRONG
+
+
+def test_the_hint_comes_with_the_third_wrong_answer_and_a_blank_is_none(exercise):
+    for answer in (..., lambda x: x + 1, ..., lambda x: x + 3, lambda x: 3 * x, lambda x: x - 1):
+        course.check("07.square", answer)
+    until, hint = "Until then the notebook goes on with the library's answer.", "Hint: Multiply it by itself."
+    two, one = "Two more tries, then a hint.", "One more try, then a hint."
+    assert [text.splitlines()[1] for text in exercise] == [until, two, until, one, hint, hint]
+    assert not any("Multiply" in text for text in exercise[:4])
 
 
 def test_the_library_s_answer_is_nobody_s_answer(exercise):

@@ -140,7 +140,7 @@ class Check:
     """How an exercise is answered: notebooks/checks/NN.py has `CHECKS`, a dict of these by name.
 
     judge: takes the answer; "" if it is right, else a sentence that says what is wrong. library: what the notebook
-    goes on with as long as it is not right.
+    goes on with as long as it is not right. hint: told from the third answer on.
     """
 
     judge: Callable[[Any], str]
@@ -163,10 +163,10 @@ def check(name: str, answer: Any) -> Any:
     verdict, told = judged(known[key], answer)
     if answer is known[key].library and not isinstance(answer, str | float | int):  # of an earlier call
         verdict, told = OPEN, "run the cell with your answer, then this one"
-    _tried[name] = (verdict, _tried.get(name, ("", 0))[1] + (verdict != OPEN))
-    text = f"{'✓' if verdict == PASSED else '✗' if verdict == WRONG else '…'} {name}: {verdict}"
-    text += f": {told}" if told else ""
-    text += f"\nHint: {known[key].hint}" if verdict == WRONG else ""
+    _tried[name] = (verdict, tries := _tried.get(name, ("", 0))[1] + (verdict != OPEN))
+    text = f"{'✓✗…'[(PASSED, WRONG, OPEN).index(verdict)]} {name}: {verdict}" + f": {told}" * bool(told)
+    hint = {1: "Two more tries, then a hint.", 2: "One more try, then a hint."}.get(tries, f"Hint: {known[key].hint}")
+    text += f"\n{hint}" * (verdict == WRONG)
     text += "" if verdict == PASSED else "\nUntil then the notebook goes on with the library's answer."
     _show(text, CHECK, {"name": name, "verdict": verdict, "told": told})
     if verdict != PASSED and os.environ.get("THLIB_STRICT") == "1":

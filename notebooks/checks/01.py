@@ -113,9 +113,15 @@ def judge_head_only(answer) -> str:
     turn = Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
     shift = rng.normal(0, 0.5, (60, 3)) + (200, 150, 0)
     points = Head(turn, 100 + rng.normal(0, 0.5, 60), shift).unfix(face)
-    given, best = np.asarray(answer(points.copy(), 7)), head_only(points, 7)
+    try:
+        given, best = np.asarray(answer(points.copy(), 7)), head_only(points, 7)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        told = f"{type(error).__name__}: {error}"
+        return f"the order of R, s, t is rotation, scale, shift: is yours another? It stopped with {told}"
     if given.shape != points.shape:
-        return f"points of shape {points.shape} come back with shape {given.shape}"
+        return f"{points.shape} come back as {given.shape}; R, s, t have the order: rotation, scale, shift"
+    if np.allclose(given, points, atol=0.01):
+        return "the points come back as they were: did you fix with the calm head? Use the old one"
     if np.abs(given).max() < 5:
         return "the points come back in eye-corner units, not in pixels: the calm head has to unfix them"
     if not 50 < given.mean() < 400:

@@ -1,5 +1,7 @@
 """Plausible wrong answers to the exercises of notebook 01: each must be rejected."""
 
+from functools import partial
+
 import numpy as np
 from scipy.signal import savgol_filter
 
@@ -77,6 +79,20 @@ def filtered(points, frames, *, face=lambda head, points: head.fix(points), part
     return landmarks.Head(u @ vt, calm["s"], calm["t"]).unfix(found) if unfix else found
 
 
+def in_another_order(points, frames, *, order):
+    """Exercise 4 with the similarity's arrays in another order."""
+    head = landmarks.Head.fit(points)
+    values = {"r": head.rotation, "s": head.scale, "t": head.shift}
+    r, s, t = (savgol_filter(values[k], frames, 2, axis=0) for k in order)
+    u, _, vt = np.linalg.svd(r)
+    return landmarks.Head(u @ vt, s, t).unfix(head.fix(points))
+
+
+def fixed_by_the_calm_head(points, frames):
+    calm = landmarks.Head.fit(points).smoothed(frames)
+    return calm.unfix(calm.fix(points))
+
+
 def kinds(*values):
     return dict(
         zip(
@@ -115,6 +131,8 @@ WRONG = {
         lambda points, frames: filtered(points, frames, face=lambda head, points: points),
         lambda points, frames: filtered(points, frames, unfix=False),
         lambda points, frames: filtered(points, frames, parts="t"),
+        fixed_by_the_calm_head,
+        *(partial(in_another_order, order=order) for order in ("srt", "rts", "trs", "str")),
         lambda points, frames: filtered(
             points, frames, face=lambda head, points: savgol_filter(head.fix(points), frames, 2, axis=0)
         ),
