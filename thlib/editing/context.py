@@ -225,7 +225,8 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -
     first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
     less, hidden = rng.random(), edit.copy()
-    hidden |= (less < 0.15) & (np.arange(FRAMES) < first) | (less < 0.1) & ~edit | (0.15 < less < 0.2) & ~edit
+    hidden |= (less < 0.15) & (np.arange(FRAMES) < first)
+    hidden |= (less < 0.1 or 0.15 < less < 0.2) & (np.arange(FRAMES) >= first)
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
     mel = mel * np.nan if rng.random() < 0.1 else mel
     context = np.where(hidden[:, None], np.nan, clean)

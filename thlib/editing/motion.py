@@ -80,7 +80,7 @@ def with_basis(net: ModelMixin, footage: Sequence[Footage]) -> ModelMixin:
 
 def encode(net: ModelMixin, motion: np.ndarray) -> np.ndarray:
     """Codes float32 (T, K) of a motion (T, 478, 3) in eye-corner units."""
-    weighted = SCALE * motion.reshape(len(motion), -1) * _weights()
+    weighted = SCALE * motion.reshape(len(motion), 478 * 3) * _weights()
     return ((weighted - net.centre.numpy()) @ net.components.numpy().T).astype(np.float32)
 
 

@@ -1,0 +1,167 @@
+"""In-context diffusion of lips: mask algebra, the gate, its ablations, and that it learns sound and context."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_motion import made_up
+
+from thlib.editing import context, motion
+from thlib.editing.context import MotionDiffusion, borders, fit_diffusion
+from thlib.footage import Footage
+from thlib.landmarks import LIPS
+from thlib.training import Settings
+
+
+def moody(seed: int) -> Footage:
+    """A made-up clip whose lips also drift as no sound tells: what is left to chance, and what context can say."""
+    f = made_up(seed)
+    drift = np.cumsum(np.random.default_rng(seed).normal(0, 1, len(f.mel))) / 3
+    return replace(f, fixed=f.fixed + 0.2 * (drift - drift.mean())[:, None, None] * (made_up(1).motion[40]))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    torch.set_num_threads(1)
+    return [moody(seed) for seed in range(32)]
+
+
+@pytest.fixture(scope="module")
+def trained(clips):
+    """A small network after a minute's worth of steps."""
+    torch.manual_seed(0)
+    net = MotionDiffusion(width=64, layers=2, basis=4)
+    return fit_diffusion(net, clips[:28], Settings(300, lr=4e-3, ema=0.98))
+
+
+def window(f, first: int, stop: int):
+    """(mel, motion with a hole, edit) of a clip of which frames [first, stop) are to be made."""
+    edit = (np.arange(len(f.mel)) >= first) & (np.arange(len(f.mel)) < stop)
+    return f.mel, np.where(edit[:, None, None], np.nan, f.motion), edit
+
+
+def net_with(clips, **config) -> MotionDiffusion:
+    torch.manual_seed(1)
+    return motion.with_basis(MotionDiffusion(width=32, layers=1, basis=4, **config), clips[:4]).eval()
+
+
+def lips_off(made, f, edit):
+    return np.abs(made - f.motion)[edit][:, LIPS].mean() / np.abs(f.motion[edit][:, LIPS]).mean()
+
+
+@pytest.mark.parametrize(("first", "stop"), [(20, 50), (40, 41), (0, 30), (45, 75), (0, 75)])
+def test_context_comes_out_as_the_basis_holds_it(clips, first, stop):
+    net, f = net_with(clips), clips[5]
+    mel, real, edit = window(f, first, stop)
+    real[3] = np.nan  # a frame without a face
+    made = net.motion(mel, real, edit=edit, samples=2, seed=3)
+    assert made.shape == (2, 75, 478, 3)
+    held = motion.decode(net, torch.from_numpy(motion.encode(net, f.motion)))
+    stays = ~edit & (np.arange(75) != 3)
+    np.testing.assert_allclose(made[:, stays], np.broadcast_to(held[stays], made[:, stays].shape), atol=1e-6)
+    assert np.isfinite(made[:, edit]).all()
+    assert np.isnan(made[:, 3]).all() == (not edit[3])
+
+
+def test_the_same_seed_gives_the_same_motion_and_another_another(clips):
+    net, (mel, real, edit) = net_with(clips), window(clips[5], 20, 50)
+    a, b, c = (net.motion(mel, real, edit=edit, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - c)[:, edit].max() > 1e-5
+
+
+@pytest.mark.parametrize("weights", ["dynamic", "fixed_exp", "uniform"])
+def test_gates_sum_to_one_and_mirror_in_time(clips, weights):
+    net = net_with(clips, weights=weights)
+    for tensor in net.gate[-1].parameters():
+        torch.nn.init.normal_(tensor, std=0.5)
+    edit = torch.zeros(1, 40, dtype=torch.bool)
+    edit[:, 9:31] = True
+    level, noisy, both = torch.randn(1, 1, 32), torch.randn(1, 40, 4), [torch.tensor([True])] * 2
+    gates = net.gates(edit, level, noisy, both)
+    torch.testing.assert_close(gates.sum(-1), torch.ones(1, 40))
+    mirrored = net.gates(edit.flip(1), level, noisy.flip(1), both).flip(1)
+    torch.testing.assert_close(mirrored[..., [1, 0, 2]], gates)
+    if weights == "uniform":
+        torch.testing.assert_close(gates, torch.full_like(gates, 1 / 3))
+    if weights == "fixed_exp":  # a border's own frame trusts it, four frames further less by e
+        left, sound = ((gates[0, 9, k] / gates[0, 13, k]).item() for k in (0, 2))
+        share = (1 - np.exp(-1 / 4) - np.exp(-22 / 4)) / (1 - np.exp(-5 / 4) - np.exp(-18 / 4))
+        np.testing.assert_allclose(left / sound, np.e / share, rtol=1e-5)
+    alone = net.gates(edit, level, noisy, [torch.tensor([True]), torch.tensor([False])])
+    assert alone[..., 1].max() == 0
+
+
+def test_borders_count_frames_from_the_real_ones():
+    edit = torch.tensor([[False, False, True, True, True, False]])
+    left, right = borders(edit)
+    assert left[0].tolist() == [-1, 0, 1, 2, 3, 4]
+    assert right[0].tolist() == [5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("which", "left", "right"), [("both", True, True), ("left", True, False), ("none", False, False)]
+)
+def test_context_that_is_switched_off_is_not_seen(clips, which, left, right):
+    net, f = net_with(clips, context=which), clips[5]
+    mel, real, edit = window(f, 30, 50)
+    plain = net.motion(mel, real, edit=edit)[0, edit]
+    for side, seen in ((slice(0, 30), left), (slice(50, 75), right)):
+        other = real.copy()
+        other[side] *= -2
+        changed = np.abs(net.motion(mel, other, edit=edit)[0, edit] - plain).max()
+        assert (changed > 1e-5) == seen, (which, side)
+
+
+def test_a_long_window_is_seen_through_the_same_reach(clips):
+    """Attention is local: what lies REACH frames and more beyond all layers' sight changes nothing."""
+    net, f = net_with(clips, context="none"), made_up(40, frames=300)
+    mel, real, edit = window(f, 100, 110)
+    far = mel.copy()
+    far[250:] += np.random.default_rng(0).normal(0, 3, (50, 80))
+    far[250:] += (mel - far).sum(0) / 50  # the clip's mean stays
+    near = net.motion(mel, real, edit=edit)[0, edit]
+    np.testing.assert_allclose(net.motion(far, real, edit=edit)[0, edit], near, atol=1e-5)
+
+
+def test_it_learns_the_sound_and_the_context(trained, clips):
+    f = clips[30]
+    mel, real, edit = window(f, 25, 50)
+    made = trained.motion(mel, real, edit=edit, samples=8, seed=0)
+    off = lips_off(made.mean(0), f, edit)
+    assert off < 0.8
+    deaf = trained.motion(mel[::-1].copy(), real, edit=edit, samples=8, seed=0).mean(0)
+    assert lips_off(deaf, f, edit) > 1.2 * off
+    bump = made_up(1).motion[40]
+    moved = trained.motion(mel, real + bump, edit=edit, samples=8, seed=0).mean(0) - made.mean(0)
+    follows = (moved[edit][:, LIPS] * bump[LIPS]).sum((1, 2)) / (bump[LIPS] ** 2).sum()
+    # Frames at the borders go with the real ones beside them, more than those in the middle.
+    assert follows[[0, -1]].mean() > max(0.05, 1.5 * follows[8:-8].mean()), follows
+
+
+def test_a_mean_of_samples_is_nearer_to_the_truth_than_one(trained, clips):
+    errors = []
+    for f in clips[28:]:
+        mel, real, edit = window(f, 25, 50)
+        made = trained.motion(mel, real, edit=edit, samples=8, seed=1)
+        errors.append((lips_off(made[0], f, edit), lips_off(made.mean(0), f, edit)))
+    one, mean = np.mean(errors, 0)
+    assert mean < one
+
+
+def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
+    net = net_with(clips)
+    rows = [context._series(net, f) for f in clips[:4]]
+    rng = np.random.default_rng(0)
+    drawn = [context._stretch(rng, [rows, []]) for _ in range(2000)]
+    deaf = np.mean([bool(mel.isnan().all()) for mel, *_ in drawn])
+    edits = np.array([edit.sum() for *_, edit in drawn])
+    lonely = np.mean([bool(given.isnan().all()) for _, _, given, _ in drawn])
+    sides = [(given[: int(edit.float().argmax())].isnan().all(), given[-1].isnan().all()) for *_, given, edit in drawn]
+    one_sided = np.mean([bool(left) != bool(right) for left, right in sides])
+    assert abs(deaf - 0.1) < 0.03
+    assert abs(lonely - 0.1) < 0.03
+    assert abs(one_sided - 0.1) < 0.03
+    assert (edits.min(), edits.max()) == (8, context.LONGEST)
+    assert all(given[edit].isnan().all() for _, _, given, edit in drawn)
