@@ -2,6 +2,7 @@
 # make lab     set up, bring the notebooks into course/ (yours are never overwritten), open JupyterLab
 #              ROLE=instructor: those with solutions and notes for teaching, into course-instructor/
 # make course  set up, an edited video out/edited.mp4 with its page, every notebook into out/course/index.html
+# make site    set up, static pages of the executed notebooks into out/site (PROFILE=smoke, for those to be executed)
 # make test    set up, ruff, unit tests, every notebook under the smoke profile
 # make bench   the tables of the benchmarks
 # Real footage comes from the folder or base URL in THLIB_MIRROR; without it, it is downloaded or reported as not run.
@@ -16,7 +17,7 @@ ifneq ($(wildcard $(THLIB_MIRROR)),)
 export THLIB_MIRROR := $(abspath $(THLIB_MIRROR))
 endif
 
-.PHONY: setup lab course edited test bench clean
+.PHONY: setup lab course edited site test bench clean
 
 setup: .venv/ready
 	@:
@@ -42,6 +43,10 @@ edited: setup
 	@$(BIN)/thlib edit out/recording.mp4 --replace "nine=seven" --replace "Monday=Friday" \
 		--sound out/words.mp4 --sound-text "our shop opens at seven on Friday" -o out/edited.mp4
 	@$(BIN)/python tools/report.py pair out/recording.mp4 out/edited.mp4 out/edited.html
+
+PROFILE := smoke
+site: setup
+	@$(BIN)/python tools/build_site.py --profile $(PROFILE)
 
 test: setup
 	@$(BIN)/ruff check .

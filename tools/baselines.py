@@ -102,6 +102,10 @@ def update(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
     half = folder / f"{profile}.json.partial"
     half.write_text(json.dumps(dict(sorted(content.items())), indent=1, ensure_ascii=False) + "\n")
     half.replace(folder / f"{profile}.json")
+    if folder.resolve() == Path(__file__).resolve().parents[1] / "tests" / "baselines":
+        import syllabus  # reads what was just written
+
+        syllabus.write()
 
 
 def _peak(outcomes: Sequence[Outcome]) -> int:

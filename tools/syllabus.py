@@ -12,6 +12,7 @@ import baselines
 README = Path(__file__).resolve().parents[1] / "notebooks" / "README.md"
 BEGIN = "<!-- The path, written by tools/syllabus.py from tests/baselines: don't edit it by hand. -->"
 END = "<!-- The end of the path. -->"
+CLASS, CLASS_END = "<!-- What runs need, written by tools/syllabus.py. -->", "<!-- The end of what runs need. -->"
 PATH = {
     "00_start_here": "All four steps of an edit, driven once with classical parts",
     "01_landmarks": "Find a face, take the head's motion off, calm a track, know when to distrust it",
@@ -54,11 +55,37 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def needs() -> str:
+    """What a laptop must have, from the recorded runs, in a sentence or two."""
+    there = [name for name in path() if (README.parent / f"{name}.ipynb").is_file()]
+    told = []
+    for profile in ("laptop", "smoke"):
+        runs = {
+            name: entry for name, entry in baselines.load(profile).items() if entry.get("seconds") and name in there
+        }
+        if runs:
+            slowest, largest = (max(runs, key=lambda name, key=key: runs[name][key]) for key in ("seconds", "peak_mb"))
+            seconds, memory = runs[slowest]["seconds"], runs[largest]["peak_mb"] / 1e3
+            told.append(
+                f"Under `{profile}`, recorded for {len(runs)} of {len(there)} notebooks, the longest run takes "
+                f"{seconds:.0f} s (`{slowest}`, {runs[slowest]['device_name']}), and the largest needs {memory:.1f} GB "
+                f"at its peak (`{largest}`)."
+            )
+    return "\n".join(told) or "No run has been recorded yet."
+
+
 def written(text: str) -> str:
-    """The text of the README with the table of today between its markers."""
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+    """The text of the README with what the recorded runs say between its markers."""
+    for begin, end, new in ((BEGIN, END, table()), (CLASS, CLASS_END, needs())):
+        head, _, rest = text.partition(begin)
+        text = f"{head}{begin}\n\n{new}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def write() -> None:
+    """Bring notebooks/README.md into step with tests/baselines."""
+    README.write_text(written(README.read_text()))
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    write()
