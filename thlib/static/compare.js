@@ -2,7 +2,7 @@
 // state {divider: 0 to 1, frame of clips}; facts {alt, titles, size: [H, W], fps and frames of clips}; media {a, b}.
 
 const STYLE = `
-.th-compare { max-width: 100%; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
+.th-compare { margin: 5px; max-width: calc(100% - 10px); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
 .th-compare :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .th-compare .stage { position: relative; overflow: hidden; touch-action: none; cursor: ew-resize; user-select: none; }
 .th-compare .stage img, .th-compare .stage video { display: block; width: 100%; height: 100%; position: absolute; inset: 0; }

@@ -2,7 +2,7 @@
 // state {frame, speed, first, last, side}; facts {alt, fps, frames: [T] or [T, T'], width}; media {a, b}: mp4.
 
 const STYLE = `
-.th-player { max-width: 100%; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
+.th-player { margin: 5px; max-width: calc(100% - 10px); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
 .th-player:focus-visible, .th-player :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .th-player .stage { position: relative; background: #000; cursor: pointer; }
 .th-player video { display: block; width: 100%; }

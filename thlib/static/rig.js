@@ -3,7 +3,7 @@
 // The kernel answers each new state with a message whose buffer is the face as JPEG; one is asked for at a time.
 
 const STYLE = `
-.th-rig { display: flex; flex-wrap: wrap; gap: 12px; max-width: 860px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif);
+.th-rig { margin: 5px; display: flex; flex-wrap: wrap; gap: 12px; max-width: 860px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif);
   color: var(--jp-ui-font-color1, #111); }
 .th-rig :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .th-rig .face { position: relative; background: #ddd; border-radius: 4px; overflow: hidden; }

@@ -3,7 +3,7 @@
 // facts {alt, words, duration, rate}; media {samples: int16}. `reduce` does what Transcript._step of show.py does.
 
 const STYLE = `
-.th-script { max-width: 782px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
+.th-script { margin: 5px; max-width: 782px; font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #111); }
 .th-script :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .th-script .scroll { overflow-x: auto; border: 1px solid #999; border-radius: 4px; background: #fff; color: #111; }
 .th-script .wave { position: relative; height: 120px; }
