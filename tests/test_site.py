@@ -167,6 +167,19 @@ def test_a_recorded_run_is_taken_if_it_saw_nobody_else_and_not_otherwise(world, 
     assert "00_grid" in ran
 
 
+def test_a_run_that_passed_over_what_is_here_by_now_is_made_anew(world):
+    told = {"output_type": "stream", "name": "stdout", "text": ["This cell is passed over, for its data are not here"]}
+    for needs, outputs, anew in (
+        ("grid-s1/face.png", [told], True),
+        ("grid-s1", [told], True),
+        ("grid-s1/face.png", [], False),
+        ("talking-clips/face.png", [told], False),  # will never be shown
+        ("grid-speakers", [told], False),  # not at hand
+    ):
+        cell = {"cell_type": "code", "source": f"# needs: {needs}\n1 + 1", "outputs": outputs, "metadata": {}}
+        assert build_site.poorer({"cells": [cell]}) == anew, needs
+
+
 def test_a_page_exchanged_after_its_run_is_refused(world):
     """A record vouches for one file: another notebook's pictures under its name do not pass."""
     write(world, "00_grid", GRID)
@@ -244,8 +257,8 @@ def test_links_lead_from_page_to_page_and_formulas_are_pictures():
 
 def test_every_link_of_the_site_leads_somewhere(world):
     write(world, "00_grid", GRID)
-    for stem in build_site.TEXTS:
-        (world / "notebooks" / f"{stem}.md").write_text((ROOT / "notebooks" / f"{stem}.md").read_text())
+    for place, _ in build_site.TEXTS.values():
+        (world / "notebooks" / place).write_text((ROOT / "notebooks" / place).read_text())
     refused, pages = site(world)
     assert not refused
     planned = {f"{name}.html" for name in build_site.syllabus.PATH}

@@ -32,11 +32,12 @@ from thlib import data
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "out" / "published"  # what may be shown, and the runs that saw nothing else
-TEXTS = {  # of notebooks/*.md: page, and what the links call it
-    "README": ("teach", "to teach it"),
-    "prerequisites": ("ready", "are you ready?"),
-    "troubleshooting": ("help", "when it fails"),
-    "glossary": ("words", "words and signs"),
+TEXTS = {  # page: its Markdown, as seen from the notebooks, and what the links call it
+    "teach": ("README.md", "to teach it"),
+    "ready": ("prerequisites.md", "are you ready?"),
+    "help": ("troubleshooting.md", "when it fails"),
+    "words": ("glossary.md", "words and signs"),
+    "ethics": ("../ETHICS.md", "ethics"),
 }
 ABOUT = """Change the words of a talking video and watch it say them; make a face speak from sound and an emotion; let a
 portrait follow another person's video. Twelve notebooks build three published methods from the ground up. Everything
@@ -111,12 +112,26 @@ def code(notebook: dict) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if "injected-parameters" not in build_course.tags(cell)]
 
 
+def poorer(executed: dict) -> bool:
+    """Whether a run passed over a cell whose data may be shown and are at hand by now."""
+    for cell in executed["cells"]:
+        first, told = "".join(cell["source"]).partition("\n")[0], json.dumps(cell.get("outputs", []))
+        needs = first.removeprefix("# needs:").split() if first.startswith("# needs:") else []
+        files = [f"{need}/{file}" for need in needs if "/" not in need for file in data.manifest(need).files]
+        shown = not any(map(refusal, [*files, *(need for need in needs if "/" in need)]))
+        if needs and "This cell is passed over" in told and shown and not data.missing(*needs):
+            return True
+    return False
+
+
 def run(source: Path, runs: list[Path], *, profile: str, work: Path = WORK) -> tuple[Path, list[str]]:
     """An executed notebook for the page of `source`, from `runs` or executed anew, and why it is refused, if it is."""
     build = build_course.build(source, "student")
     for executed in (folder / source.name for folder in [*runs, work]):
-        if not refusals(executed) and code(json.loads(executed.read_text())) == code(build):
-            return executed, []
+        if not refusals(executed):
+            done = json.loads(executed.read_text())
+            if code(done) == code(build) and not poorer(done):
+                return executed, []
     cut = build_course.cut(source, "student", work / "student")
     runner.execute(cut, work, profile=profile, env=publishable(work))
     return work / source.name, refusals(work / source.name)
@@ -174,12 +189,14 @@ def body(notebook: dict) -> str:
 
 
 def text(file: Path) -> str:
-    """A Markdown file of notebooks/ as HTML, its links leading to pages."""
+    """A Markdown file as HTML, its links leading to pages."""
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
     html = markdown2html_mistune(drawn(re.sub("<!--.*?-->", "", file.read_text(), flags=re.S)))
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    return re.sub(r'href="(\w+)\.md(#[^"]*)?"', lambda m: f'href="{TEXTS.get(m[1], m[1:])[0]}.html{m[2] or ""}"', html)
+    for name, place in ({"index": "../README.md"} | {name: place for name, (place, _) in TEXTS.items()}).items():
+        html = html.replace(f'href="{place}', f'href="{name}.html')
+    return html
 
 
 def credits(opened: list[str]) -> str:
@@ -262,7 +279,7 @@ def build(
     found = {source.stem: run(source, runs, profile=profile, work=work) for source in runner.notebooks(folder)}
     refused = {name: told for name, (_, told) in found.items() if told}
     links = {"index": "The course"} | {name: name.replace("_", " ") for name in found if name not in refused}
-    links |= dict(named for stem, named in TEXTS.items() if (folder / f"{stem}.md").is_file())
+    links |= {name: title for name, (place, title) in TEXTS.items() if (folder / place).is_file()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as half:
         new = Path(half) / "site"
@@ -275,9 +292,9 @@ def build(
             foot += f"profile {outcome.profile}, seed {outcome.seed}.</p>"
             content = body(filled(build_course.build(folder / f"{name}.ipynb", "student"), found[name][0]))
             (new / f"{name}.html").write_text(page(links[name], content, nav=nav(name, links), foot=foot))
-        for stem, (name, title) in TEXTS.items():
-            if name in links:
-                (new / f"{name}.html").write_text(page(title, text(folder / f"{stem}.md"), nav=nav(name, links)))
+        for name in [name for name in TEXTS if name in links]:
+            content = text(folder / TEXTS[name][0])
+            (new / f"{name}.html").write_text(page(links[name], content, nav=nav(name, links)))
         shutil.rmtree(out, ignore_errors=True)
         new.replace(out)
     return refused
