@@ -32,7 +32,7 @@ def trained(clips):
     """A small network after a minute's worth of steps."""
     torch.manual_seed(0)
     net = MotionDiffusion(width=64, layers=2, basis=4)
-    return fit_diffusion(net, clips[:28], Settings(300, lr=4e-3, ema=0.98))
+    return fit_diffusion(clips[:28], Settings(300, lr=4e-3, ema=0.98), net=net)
 
 
 def window(f, first: int, stop: int):

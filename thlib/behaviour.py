@@ -5,8 +5,6 @@ smile = expression("happy", 0.8, style=1)               # (52,) offsets on the t
 head = head_motion(loudness, fps, seed=1)               # (T, 3) degrees"""
 
 # T frames; a seed is an int or a numpy Generator
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction

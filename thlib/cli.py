@@ -156,22 +156,33 @@ def reenact(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="editing.regressor")],
+    model: Annotated[str, typer.Argument(help="editing.motion (diffusion) or editing.regressor")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the weights; training goes on from there")],
     videos: Annotated[list[Path] | None, typer.Argument(help="talking people; default: the GRID corpus")] = None,
     steps: int = 800,
     init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
+    presenters: Annotated[int, typer.Option(help="clips of presenters that editing.motion learns from as well")] = 1000,
     seed: int = 0,
 ) -> None:
     """Train a model; killed and called again, it goes on where it was. `accelerate launch` serves several processes.
 
-    thlib train editing.regressor -o weights    # then TextEditPipeline.from_pretrained("weights")"""
-    if model != "editing.regressor":
-        raise TrainingError(f"there is no model {model!r} to train: take editing.regressor")
+    thlib train editing.motion -o weights --steps 3000    # then TextEditPipeline.from_pretrained("weights")"""
+    if model not in ("editing.motion", "editing.regressor"):
+        raise TrainingError(f"there is no model {model!r} to train: take editing.motion or editing.regressor")
     from thlib import footage
 
     clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
-    thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
+    if model == "editing.regressor":
+        thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
+    else:
+        corpus = thlib.presenter.corpus.PresenterCorpus("train", n=presenters)
+        others = map(corpus.footage, tqdm(range(presenters), desc="presenters", disable=None))
+        context, settings = (
+            thlib.editing.context,
+            thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, seed=seed),
+        )
+        net = thlib.training.warm_start(context.MotionDiffusion(), init) if init else None
+        context.fit_diffusion(clips, settings, others=others, net=net, folder=out / "diffusion")
     typer.echo(f"{out}: {model}, {steps} steps on {len(clips)} clips")
 
 

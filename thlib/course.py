@@ -3,8 +3,6 @@
 Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import inspect
@@ -138,10 +136,8 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
 @dataclass(frozen=True)
 class Check:
     """How an exercise is answered: notebooks/checks/NN.py has `CHECKS`, a dict of these by name.
-
     judge: takes the answer; "" if it is right, else a sentence that says what is wrong. library: what the notebook
-    goes on with as long as it is not right. hint: told from the third answer on.
-    """
+    goes on with as long as it is not right. hint: told from the third answer on."""
 
     judge: Callable[[Any], str]
     library: Any

@@ -4,8 +4,6 @@ A data set is one `data_manifests/<name>.yaml` (those in THLIB_MANIFESTS come fi
 (THLIB_CACHE), in a mirror (THLIB_MIRROR: a folder `<data set>/<file>`, used in place, or a base URL), at the manifest's
 URL, and has to match its SHA-256. Only `fetch`, `path` and `mirror` open connections; THLIB_OFFLINE=1 forbids them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e (Ho, Jain & Abbeel 2020), with a_t from th
 2021); samples by DDIM (Song, Meng & Ermon 2021), conditions sharpened by guidance (Ho & Salimans 2022)."""
 
 # B batch  ... the data's own axes
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -23,7 +21,6 @@ def schedule() -> DDIMScheduler:
 
 def sample(denoise: Denoise, noise: torch.Tensor, *, steps: int = 20, begin: int = STEPS) -> torch.Tensor:
     """Clean data like `noise` (B, ...), by `steps` steps of DDIM from level `begin` on.
-
     Below STEPS, `noise` is to be x_t of a first guess at that level (SDEdit, Meng et al. 2022)."""
     scheduler = schedule()
     scheduler.set_timesteps(steps * STEPS // begin, device=noise.device)
@@ -39,6 +36,5 @@ def noised(clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor) -> tor
 
 def guided(known: torch.Tensor, blind: torch.Tensor, scale: float) -> torch.Tensor:
     """Classifier-free guidance: what a network says with its condition, `scale` times as far from what it says without.
-
     1: as it is; 0: the condition is not heard; above 1 it is exaggerated."""
     return blind + scale * (known - blind)

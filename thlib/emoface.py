@@ -8,10 +8,9 @@ The steps are those of Liu et al. 2024 ("EmoFace: audio-driven emotional 3D face
 look around. `method="classic"` predicts by ridge regression from log-mel and adds a hand-made expression."""
 
 # T frames  B mel bands (80)  K controls (52)
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -35,7 +34,7 @@ class EmoFacePipeline:
         self.weight, self.bias = weight, bias
 
     @classmethod
-    def from_pretrained(cls, name: str = "default") -> EmoFacePipeline:
+    def from_pretrained(cls, name: str = "default") -> Self:
         """The shipped weights `name`, or a `.safetensors` file of that name. DataError where there are none."""
         file = Path(name) if Path(name).is_file() else WEIGHTS / f"{name}.safetensors"
         if not file.is_file():

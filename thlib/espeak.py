@@ -4,8 +4,6 @@ espeak-ng is GPL-3 software. It is loaded (ctypes, from the wheel `espeakng-load
 one for each text: its flutter runs on from text to text, but a new one says the same text the same way. The request is
 JSON, the answer a line of JSON followed by 16-bit samples. API: its `speak_lib.h`."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import subprocess

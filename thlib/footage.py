@@ -1,12 +1,11 @@
 """A talking clip as arrays to learn from: its words, log-mel, head-fixed landmarks and the motion in them."""
 
 # T frames  B mel bands (80)  L landmarks (478)
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class Footage:
     spoken: np.ndarray
 
     @classmethod
-    def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Footage:
+    def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Self:
         """From a track and the log-mel of its sound (T, B)."""
         shape = mean_shape(track.points[track.visible])
         middles = (np.arange(len(mel)) + 0.5) / float(track.fps)

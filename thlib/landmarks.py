@@ -1,14 +1,13 @@
 """Faces as landmarks: tracking, one type for all of them (`FaceTrack`), normalisation, scale, pose, drawing."""
 
 # T frames  L landmarks (478 or 68)
-from __future__ import annotations
-
 import functools
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -62,19 +61,19 @@ class FaceTrack:
         """bool (T,): the face was found in this very frame, so its picture can be used."""
         return self.visible if self.filled is None else self.visible & ~self.filled
 
-    def to68(self) -> FaceTrack:
+    def to68(self) -> Self:
         """The same face as 68 points (T, 68, 3), scheme "ibug68": the mesh points IBUG68."""
         return self if self.scheme == "ibug68" else replace(self, points=self.points[:, IBUG68], scheme="ibug68")
 
-    def picked(self, index: slice | np.ndarray) -> FaceTrack:
+    def picked(self, index: slice | np.ndarray) -> Self:
         """The frames `index` (a slice, or numbers) as a track of their own."""
         return replace(self, **{name: a[index] for name, a in vars(self).items() if isinstance(a, np.ndarray)})
 
-    def window(self, first: int, last: int) -> FaceTrack:
+    def window(self, first: int, last: int) -> Self:
         """Frames [first, last) as a track of their own."""
         return self.picked(slice(first, last))
 
-    def smoothed(self, frames: int = SMOOTH) -> FaceTrack:
+    def smoothed(self, frames: int = SMOOTH) -> Self:
         """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.
         Only the similarity of the head is filtered: head-fixed points, so lips and blinks, stay as they were. Where the
         filter would carry the head by more than 3 % of its scale (a cut of the scene) the frame keeps its own pose."""
@@ -95,7 +94,7 @@ class FaceTrack:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> FaceTrack:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. DataError where the file is missing or no track."""
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -107,7 +106,7 @@ class FaceTrack:
         return {k: np.asarray(v) for k, v in (vars(self) | {"fps": str(self.fps)}).items() if v is not None}
 
     @classmethod
-    def _of(cls, arrays: dict[str, np.ndarray]) -> FaceTrack:
+    def _of(cls, arrays: dict[str, np.ndarray]) -> Self:
         size = tuple(int(n) for n in arrays["size"])
         return cls(**arrays | {"size": size, "fps": Fraction(str(arrays["fps"])), "scheme": str(arrays["scheme"])})
 
@@ -229,7 +228,7 @@ class Head:
     shift: np.ndarray
 
     @classmethod
-    def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Head:
+    def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Self:
         """The similarity that takes `shape` (478, 3; the neutral) to points (T, 478, 3), by least squares on RIGID.
         Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns"."""
         if points.shape[1] != 478:
@@ -251,7 +250,7 @@ class Head:
         turned = fixed @ self.rotation.swapaxes(1, 2) * self.scale[:, None, None]
         return (turned + self.shift[:, None]).astype(np.float32)
 
-    def smoothed(self, frames: int) -> Head:
+    def smoothed(self, frames: int) -> Self:
         """The same motion after a Savitzky-Golay filter of degree 2 over `frames` (odd, at most T)."""
         calm = functools.partial(savgol_filter, window_length=frames, polyorder=2, axis=0)
         u, _, vt = np.linalg.svd(calm(self.rotation))

@@ -5,13 +5,12 @@ published landmarker (Bazarevsky et al. 2019, "BlazeFace"; Kartynnik et al. 2019
 Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landmarks say where the next frame's are."""
 
 # N detections  A anchors (896)
-from __future__ import annotations
-
 import os
 import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -47,7 +46,7 @@ class Region:
     angle: float
 
     @classmethod
-    def around(cls, xy: np.ndarray, along: np.ndarray) -> Region:
+    def around(cls, xy: np.ndarray, along: np.ndarray) -> Self:
         """The square around points (N, 2), `ENLARGE` times their longer edge, upright by the direction `along` (2,)."""
         angle = float(np.arctan2(along[1], along[0]))
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # frame to upright

@@ -3,10 +3,9 @@
 Definitions and known figures are those of the course's benchmarks; every table carries its adversaries."""
 
 # T frames  P lip points (40)  H height  W width  S samples
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import cv2
 import numpy as np
@@ -73,7 +72,7 @@ class LipReader:
         places = [np.linspace(0, len(c) - 1, self.times) for c in codes]
         return np.stack([np.ravel([np.interp(p, np.arange(len(c)), k) for k in c.T]) for p, c in zip(places, codes)])
 
-    def fit(self, words: Sequence[np.ndarray], labels: Sequence[str]) -> LipReader:
+    def fit(self, words: Sequence[np.ndarray], labels: Sequence[str]) -> Self:
         """Learn from words: a list of (T_i, P, 2) lip motions and what each one says."""
         self._pca = PCA(self.components).fit(np.concatenate([w.reshape(len(w), -1) for w in words]))
         self._lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(self._features(words), labels)

@@ -4,8 +4,6 @@ Frame k of a file covers [k/fps, (k+1)/fps) seconds after its first frame; sound
 instant, so what a file says about start times, varying rates and late sound is settled here, once."""
 
 # T frames  H height  W width  S samples  C channels
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -14,6 +12,7 @@ from fractions import Fraction
 from itertools import chain
 from math import log
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
@@ -56,7 +55,7 @@ class Picture:
     aspect: Fraction | None = None
 
     @classmethod
-    def of(cls, frame: av.VideoFrame, aspect: Fraction | None) -> Picture:
+    def of(cls, frame: av.VideoFrame, aspect: Fraction | None) -> Self:
         """Read it off a decoded frame."""
         colour = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
         side = frame.side_data.get("DISPLAYMATRIX")
@@ -265,9 +264,7 @@ class Sink:
     The file gets its name when all is written; until then, or after a failure, there is none under that name.
     Odd sizes are stored with full colour resolution (yuv444p), since 4:2:0 cannot hold them."""
 
-    def __init__(
-        self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple[int, int], exact: bool, metadata: Tags
-    ):
+    def __init__(self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple, exact: bool, metadata: Tags):
         """`sound` is (rate, channels), 0 channels for none. MediaError for what cannot be written."""
         if (end := path.suffix.lower()) not in LOSSLESS_SOUND:
             raise MediaError(f"{path} has no ending that can be written; name it {', '.join(LOSSLESS_SOUND)}.")
@@ -320,7 +317,7 @@ class Sink:
                 sound.sample_rate, sound.pts, sound.time_base = self._rate, start, Fraction(1, self._rate)
                 self._file.mux(self._audio.encode(sound))
 
-    def __enter__(self) -> Sink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind, error, trace):

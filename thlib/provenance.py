@@ -4,8 +4,6 @@ The record has the shape of a C2PA manifest (assertions `c2pa.actions.v2`, `c2pa
 the C2PA specification 2.2), but carries no signature: it informs an honest reader and proves nothing to a court."""
 
 # T frames  H height  W width
-from __future__ import annotations
-
 import html
 import json
 import textwrap

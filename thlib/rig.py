@@ -5,12 +5,11 @@ curves.to("metahuman")["CTRL_C_jaw-translateY"]     # (T,) how far the jaw is op
 curves.at(60).smoothed().save("talk.csv")           # for Live Link Face importers; "talk.txt" as EmoFace writes"""
 
 # T frames  K controls; left and right are the person's own
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import yaml
@@ -90,7 +89,7 @@ class Curves:
             raise DataError(f"The rig {self.rig} has no control {name!r}: see Curves.names.")
         return self.values[:, self.names.index(name)]
 
-    def to(self, rig: str) -> Curves:
+    def to(self, rig: str) -> Self:
         """The same face on another rig: by name between "mediapipe" and "arkit", else by a table of signed weights.
         What the other rig lacks is lost. ARKit's opposites, such as eyeBlink and eyeWide, are one MetaHuman control:
         where both are active, their difference comes back."""
@@ -102,14 +101,14 @@ class Curves:
         own = dict(zip(face[0], face[1].T))
         return replace(self, values=np.stack([own.get(n, 0 * own["jawOpen"]) for n in RIGS[rig]], 1), rig=rig)
 
-    def at(self, fps: Fraction | float) -> Curves:
+    def at(self, fps: Fraction | float) -> Self:
         """The same seconds at another frame rate, linearly between the times k / fps at which frames begin."""
         step, t = self.fps / Fraction(fps), len(self.values)
         time, columns = np.arange(round(t / step)) * float(step), np.concatenate([self.values, self.head], 1).T
         columns = np.stack([np.interp(time, np.arange(t), column) for column in columns], 1)
         return Curves(columns[:, :-3], self.rig, fps, columns[:, -3:])
 
-    def smoothed(self) -> Curves:
+    def smoothed(self) -> Self:
         """Every control through EmoFace's Savitzky-Golay filter: degree 3, 15 frames at 60 fps, edges repeated."""
         window = max(2 * round(self.fps / 8 - Fraction(1, 2)) + 1, 5)
         return replace(self, values=savgol_filter(self.values, window, 3, axis=0, mode="nearest"))
@@ -132,7 +131,7 @@ class Curves:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, fps: Fraction | float | None = None) -> Curves:
+    def load(cls, path: str | Path, *, fps: Fraction | float | None = None) -> Self:
         """Read what `save`, Live Link Face or EmoFace wrote. fps None is what a .csv's time codes count, else 60."""
         try:
             rows = [line.split(",") for line in Path(path).read_text().splitlines() if line.strip()]

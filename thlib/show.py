@@ -5,8 +5,6 @@ Those that a hand can move (`Live`) are widgets in a running notebook, drawn by 
 """
 
 # T frames  H height  W width  S samples  K controls
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -62,7 +60,6 @@ class _Widget(AnyWidget):
 
 class Live(View):
     """A view that a hand can move in a running notebook; in a page without a kernel it is its still form.
-
     state: plain JSON that a hand changes; facts: plain JSON that stays, with the numbers' `limits`; media: bytes."""
 
     def __init__(self, script: str, still: View, state: Json, *, facts: Json, media: dict[str, bytes]):
@@ -359,21 +356,20 @@ def running(
 
 def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Sequence[str], height: int):
     """Waveform and curves as a picture of `height` rows, and the columns at which they begin and end."""
-    figure = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
-    axes = figure.subplots(1 + len(controls), sharex=True)
+    drawn = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
+    axes = drawn.subplots(1 + len(controls), sharex=True)
     _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)
-    axes[0].set_ylabel("sound", fontsize=7)
     middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
     for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
         axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
         axis.set_ylim(0, 1)
+    for axis, name in zip(axes, ("sound", *controls)):
         axis.set_ylabel(name, fontsize=7)
-    for axis in axes:
         axis.tick_params(labelsize=6)
+    axes[0].set_xlabel("")
     axes[-1].set_xlim(0, clip.duration)
     axes[-1].set_xlabel("seconds", fontsize=7)
-    panel = _pixels(figure)[:height]
-    return panel, axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
+    return _pixels(drawn)[:height], axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
 
 
 def _wave(axis: Axes, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:

@@ -3,8 +3,6 @@
 Times are seconds from the first sample; phones are ARPAbet without stress; pauses are left out."""
 
 # S samples  T frames
-from __future__ import annotations
-
 import math
 import re
 import warnings

@@ -1,7 +1,5 @@
 """The one training loop: killed at any moment and started again, it ends in the same weights, bit for bit."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

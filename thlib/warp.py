@@ -6,8 +6,6 @@ Pictures are warped *backwards*: for every pixel of the result the spline says w
 Pixel i covers [i, i+1), so its centre lies at i + 0.5."""
 
 # N control points  M query points  D value dimensions  K sets of values  H height  W width
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

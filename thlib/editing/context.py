@@ -5,8 +5,6 @@ built as methods.md 1.4 recommends. The network works on codes in a linear basis
 speaker's resting face. Context is given clean at every step, so it comes out as it went in."""
 
 # B batch  T frames  K basis size  M mel bands (80)  W width
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thlib.diffusion import STEPS, guided, noised, sample
@@ -31,7 +29,7 @@ LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # log-mel of a stretch moves by so much; half of the stretches are spoken faster or slower by as much
 
 
-def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
+def sinusoids(values: Tensor, size: int) -> Tensor:
     """Sines and cosines (..., size) of numbers (...), wave lengths from 2 pi to 10,000 of these."""
     rates = torch.exp(-math.log(1e4) / (size // 2) * torch.arange(size // 2, device=values.device))
     angles = values[..., None].float() * rates
@@ -40,15 +38,13 @@ def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
 
 class MotionDiffusion(ModelMixin, ConfigMixin):
     """Denoiser of lip motion: noisy codes, sound and the real motion around the edit -> clean codes.
-
     weights: how context and sound are mixed, "dynamic" (learned from place, length, noise level and noisy motion),
-    "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none".
+    "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none". masked: the loss
+    sees the edited frames alone, else all.
     The paper's size, as far as known: width 512, layers 8."""
 
     @register_to_config
-    def __init__(
-        self, width: int = 192, layers: int = 4, basis: int = 24, *, weights: str = "dynamic", context: str = "both"
-    ):
+    def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
         super().__init__()
         sizes = [80, *[width] * 4]
         convs = [nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes)]
@@ -68,11 +64,8 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("centre", torch.zeros(478 * 3))
         self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
 
-    def forward(
-        self, noisy: torch.Tensor, level: torch.Tensor, mel: torch.Tensor, context: torch.Tensor, edit: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, noisy: Tensor, level: Tensor, mel: Tensor, context: Tensor, edit: Tensor) -> Tensor:
         """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
-
         noisy (B, T, K); level (B,); mel (B, T, M) standardised, NaN where it is withheld; context (B, T, K) clean codes
         of real frames, NaN where there are none; edit (B, T) bool, one run of frames."""
         heard = self.sound(mel.nan_to_num().mT).mT
@@ -94,16 +87,13 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
             x = block(x + local(x.mT).mT, src_mask=far)
         return self.head(x)
 
-    def _attend(self, query: torch.Tensor, real: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+    def _attend(self, query: Tensor, real: Tensor, side: Tensor) -> Tensor:
         """What each frame (B, T, W) finds in the real frames of a side (B, T); where it has none, something unused."""
         hidden = ~side & side.any(1, keepdim=True)
         return self.near(query, real, real, key_padding_mask=hidden, need_weights=False)[0]
 
-    def gates(
-        self, edit: torch.Tensor, level: torch.Tensor, noisy: torch.Tensor, sides: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def gates(self, edit: Tensor, level: Tensor, noisy: Tensor, sides: Sequence[Tensor]) -> Tensor:
         """Weights (B, T, 3), sum 1, of left context, right context and sound in each frame.
-
         level (B, 1, W) embedded; sides: for left and right whether there is any context (B,). Mirrored in time with
         the sides exchanged, the weights are mirrored and exchanged."""
         count = edit.sum(1, keepdim=True).float().expand(edit.shape)
@@ -133,7 +123,6 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         seed: int = 0,
     ) -> np.ndarray:
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by 20 steps from as many noises.
-
         mel (T, M) of a whole window; real (T, 478, 3) motion, NaN where no face is seen; edit (T,) bool, the run of
         frames to make: the others stay what they are in the basis. guidance: as in `diffusion.guided`, of the sound."""
         self.eval()
@@ -144,7 +133,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         mel, context, edit = (one.expand(samples, *one.shape[1:]) for one in given)
         context = self.kept(context, edit)
 
-        def denoise(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        def denoise(noisy: Tensor, level: Tensor) -> Tensor:
             clean = self(noisy, level, mel, context, edit)
             return (
                 clean if guidance == 1 else guided(clean, self(noisy, level, mel * math.nan, context, edit), guidance)
@@ -153,14 +142,14 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
         return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
 
-    def kept(self, context: torch.Tensor, edit: torch.Tensor) -> torch.Tensor:
+    def kept(self, context: Tensor, edit: Tensor) -> Tensor:
         """The context (B, T, K) that the configuration allows, NaN elsewhere."""
         right = borders(edit)[1]
         hidden = {"both": edit, "left": right <= 0, "none": torch.ones_like(edit)}[self.config.context]
         return context.masked_fill((edit | hidden)[..., None], math.nan)
 
 
-def borders(edit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def borders(edit: Tensor) -> tuple[Tensor, Tensor]:
     """Frames (B, T) from the last real frame on the left, and to the first on the right: 1, 2, … within the edit."""
     at = torch.arange(edit.shape[1], device=edit.device)
     first = edit.float().argmax(1, keepdim=True)
@@ -171,33 +160,28 @@ def borders(edit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fit_diffusion(
-    net: MotionDiffusion,
     footage: Sequence[Footage],
     settings: Settings,
     *,
-    others: Iterable[Footage] = (),
-    masked: bool = True,
+    others: Iterable = (),
+    net: ModelMixin = None,
     folder: Path | None = None,
 ) -> MotionDiffusion:
-    """Train `net` on masked stretches of footage, of `others` two in five; its basis is fitted where it has none.
-
-    masked: the loss sees edited frames only, else all. folder: as in `training.train`; to warm-start give a `net` that
-    `training.warm_start` has filled, which keeps its basis. The published training is not known; see methods.md 1.4."""
+    """Train a `MotionDiffusion` on masked stretches of footage (the published training is not known; methods.md 1.4).
+    others: more footage, of which two in five stretches come. net: one of another size or configuration, or one that
+    `training.warm_start` has filled, whose basis is then kept. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
+    net = MotionDiffusion() if net is None else net
     if not net.components.any():
         with_basis(net, footage)
-        codes = np.concatenate([encode(net, f.motion)[f.visible] for f in footage])
-        spread = torch.from_numpy(codes.std(0))
-        net.unit.copy_((spread * spread[0]).sqrt())  # half-way between whitening and none
+        spread = np.concatenate([encode(net, f.motion)[f.visible] for f in footage]).std(0)
+        net.unit.copy_(torch.from_numpy(spread * spread[0]).sqrt())  # half-way between whitening and none
     groups = [[_series(net, f) for f in group] for group in (footage, others)]
 
-    def batch(rng: np.random.Generator, _: int) -> list[torch.Tensor]:
+    def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
         return [torch.stack(part) for part in zip(*(_stretch(rng, groups) for _ in range(32)))]
 
-    def loss(net: MotionDiffusion, batch: list[torch.Tensor]) -> torch.Tensor:
-        return _loss(net, *batch, masked=masked)
-
-    return train(net, settings, batch=batch, loss=loss, folder=folder)
+    return train(net, settings, batch=batch, loss=lambda net, batch: _loss(net, *batch), folder=folder)
 
 
 def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
@@ -208,9 +192,8 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
     return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")
 
 
-def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[torch.Tensor]:
+def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
     """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
-
     One in two is faster or slower; one in ten each lacks its sound, one side or all of its context."""
     group = groups[len(groups[1]) > 0 and rng.random() < 0.4]
     rows = group[rng.integers(len(group))]
@@ -236,29 +219,18 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -
     ]
 
 
-def _loss(
-    net: MotionDiffusion,
-    mel: torch.Tensor,
-    clean: torch.Tensor,
-    context: torch.Tensor,
-    edit: torch.Tensor,
-    *,
-    masked: bool,
-) -> torch.Tensor:
+def _loss(net: MotionDiffusion, mel: Tensor, clean: Tensor, context: Tensor, edit: Tensor):
     """Squared error of lips, in % of the eye corners, and of their velocity across the seams (methods.md 1.4).
-
-    Frames count 1, and up to twice that next to a border; with `masked` off, context frames count 1 as well."""
+    Frames count 1, and up to twice that next to a border; where the loss is not masked, context frames count 1."""
     level = torch.randint(0, STEPS, (len(mel),), device=mel.device)
     seen, clean = ~clean[..., 0].isnan(), clean.nan_to_num()
     noisy = noised(clean, torch.randn_like(clean), level)
     error = (net(noisy, level, mel, net.kept(context, edit), edit) - clean) * net.unit
-    error = torch.where(
-        (edit if masked else torch.ones_like(edit))[..., None], error, 0
-    )  # context comes out as it went in
+    if net.config.masked:
+        error = torch.where(edit[..., None], error, 0)  # context comes out as it went in
     lips = torch.einsum("btk,klc->btlc", error, lip_basis(net))
     near = torch.minimum(*borders(edit)).clamp(min=1)
-    weight = torch.where(edit, 1 + torch.exp(-near / 3), 0.0 if masked else 1.0) * seen
+    weight = torch.where(edit, 1 + torch.exp(-near / 3), 0.0 if net.config.masked else 1.0) * seen
     place = (weight * (lips.square().sum(-1).mean(-1) + 0.02 * error.square().mean(-1))).sum() / weight.sum()
     both = (weight[:, 1:] + weight[:, :-1] > 0) & seen[:, 1:] & seen[:, :-1]
-    speed = (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()
-    return place + 0.5 * speed
+    return place + 0.5 * (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()

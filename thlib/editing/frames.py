@@ -10,8 +10,6 @@ diffusion"); retrieval of real mouths as in Bregler, Covell & Slaney 1997 ("Vide
 frame on the coarse light of several as in Burt & Adelson 1983 ("A multiresolution spline")."""
 
 # N new frames  M library frames  L landmarks (478)  P control points  K blended frames  H height  W width
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -142,9 +140,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
     return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
 
 
-def _with_mouths(
-    base: Iterator[np.ndarray], left: End, right: End, *, target: np.ndarray, library: Library | None
-) -> Iterator[np.ndarray]:
+def _with_mouths(base: Iterator, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
     ends = [end for end in (left, right) if end is not None]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))
     m, scale = len(points), float(Head.fit(target).scale.mean())
@@ -178,9 +174,7 @@ def _converge(chosen: np.ndarray, weights: np.ndarray, *, first: int | None, las
     return chosen, weights
 
 
-def _paste(
-    frame: np.ndarray, crops: list[np.ndarray], weights: np.ndarray, mask: np.ndarray, sigma: float
-) -> np.ndarray:
+def _paste(frame: np.ndarray, crops: list, weights: Sequence, mask: np.ndarray, sigma: float) -> np.ndarray:
     """Put the detail of crops[0] on the light of their weighted mean into `frame` (h, w, 3) where mask (h, w) is 1."""
     light = sum(np.float32(w) * crop for w, crop in zip(weights, crops))
     mouth = crops[0] + cv2.GaussianBlur(light - crops[0], (0, 0), sigma)

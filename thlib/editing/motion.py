@@ -5,8 +5,6 @@ eye-corner units: identity and head pose are gone, what is left is speech. Model
 `predict(mel) -> motion`, and know the whole new sound of a window, so that co-articulation crosses the seams."""
 
 # T frames  B mel bands (80)  K basis size  L landmarks (478)
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,14 +8,13 @@ Five steps (Fried et al. 2019 and Han et al. 2024 have the same): words -> spans
 window around each edit is decoded, tracked and drawn; outside the spans every frame and sample stays what it was."""
 
 # T frames of a window  N new frames  L landmarks (478)
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -141,17 +140,15 @@ class Window:
 
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
-    lips: which of the networks `nets` moves them: "diffusion", "regressor" (temporal convolutions) or "ridge"."""
+    lips: which of `nets`, by name, moves them: "diffusion", "regressor" (temporal convolutions) or "ridge"."""
 
-    def __init__(
-        self, nets: dict[str, LipNet | MotionDiffusion], *, lips: str = "regressor", weights: Sequence[Path] = ()
-    ):
+    def __init__(self, nets: dict, *, lips: str = "regressor", weights: Sequence[Path] = ()):
         if lips not in nets:
             raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join(nets)}.")
         self.nets, self.lips, self.weights = nets, lips, tuple(weights)
 
     @classmethod
-    def from_pretrained(cls, name: str = "default", *, lips: str = "regressor") -> TextEditPipeline:
+    def from_pretrained(cls, name: str = "default", *, lips: str = "regressor") -> Self:
         """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
         folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
         if not folder.is_dir():

@@ -2,8 +2,6 @@
 
 Words match by their letters and digits alone; case and punctuation stay as written, for the captions."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import unicodedata

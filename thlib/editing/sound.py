@@ -6,13 +6,12 @@ they were recorded with. Neighbours change over at the quietest, most alike inst
 short fade. Samples outside the frames that the fades touch are never written."""
 
 # S samples  C channels  B mel bands  n analysis windows
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
+from typing import Self
 
 import librosa
 import numpy as np
@@ -120,7 +119,7 @@ class _Piece:
         """Seconds of word k into which a change may reach."""
         return min(REACH, (self.words[k].end - self.words[k].start) / 3) if self.words else 0.0
 
-    def saying(self, texts: Sequence[str], source: str, note: str) -> _Piece:
+    def saying(self, texts: Sequence[str], source: str, note: str) -> Self:
         """The same, its words written as `texts`."""
         words = (replace(word, text=text) for word, text in zip(self.words, texts))
         return replace(self, words=tuple(words), source=source, note=note)

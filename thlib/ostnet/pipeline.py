@@ -8,12 +8,11 @@ The driving face is seldom as large as the portrait's: `retarget` has the field'
 closed form of online scale transformation (Hong & Xu 2024, "OSTNet": learning online scale transformation)."""
 
 # T frames  L landmarks (478)  P control points  H height  W width
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -167,9 +166,7 @@ def render(
         yield out
 
 
-def _mouth(
-    out: np.ndarray, target: np.ndarray, frame: np.ndarray, points: np.ndarray, share: float, feather: float
-) -> None:
+def _mouth(out, target, frame, points, share: float, feather: float) -> None:
     """Lay the inside of the mouth of `frame` (landmarks `points`) between the lips of `target` in `out`."""
     lips = target[LIPS_INNER, :2]
     low, high = np.floor(lips.min(0) - 3 * feather), np.ceil(lips.max(0) + 3 * feather)
@@ -199,7 +196,7 @@ class OSTNetPipeline:
     """Portrait and driving video in, video out; `retarget` and `render` are its stages."""
 
     @classmethod
-    def from_pretrained(cls, name: str = "default") -> OSTNetPipeline:
+    def from_pretrained(cls, name: str = "default") -> Self:
         """The pipeline; the classical modes need no weights. DataError for any name but "default"."""
         if name != "default":
             raise DataError(f"There are no weights {name!r} for reenactment; take 'default'.")
@@ -241,9 +238,7 @@ class OSTNetPipeline:
         return Path(out)
 
 
-def _reenacted(
-    source_image: Picture, driving: Clip | Video, mode: str, face: int | None
-) -> tuple[Iterator[np.ndarray], Clip]:
+def _reenacted(source_image: Picture, driving: Clip | Video, mode: str, face: int | None) -> tuple[Iterator, Clip]:
     """The new frames, and the driver's sound under one picture of the portrait's size."""
     image, source = portrait(source_image, face=face)
     found = _large(track(driving), "video", SMALLEST // 2)

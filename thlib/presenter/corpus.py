@@ -6,8 +6,6 @@
 Sentences come from a grammar and from a list, written for this project, in which every phone of English occurs."""
 
 # T frames  S samples  W words  P phones
-from __future__ import annotations
-
 import functools
 import hashlib
 import re
@@ -22,7 +20,13 @@ from torch.utils.data import Dataset
 from thlib import data
 from thlib.behaviour import EMOTIONS
 from thlib.errors import DataError
+from thlib.footage import Footage
+from thlib.landmarks import FaceTrack
+from thlib.presenter.face import displacement, shape
+from thlib.presenter.render import person
 from thlib.presenter.speak import Performance, curves, perform, utter
+from thlib.rig import Curves
+from thlib.speech import Speech, log_mel
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
@@ -82,13 +86,25 @@ class PresenterCorpus(Dataset):
 
     def performance(self, index: int) -> Performance:
         """Clip `index` as a Performance, drawn now; `performance(i).save("clip.mp4")` writes it with its sidecars."""
+        identity, said, moved, manner = self._spoken(index)
+        return replace(perform(identity, moved, said.audio, size=(self.size, self.size)), speech=said, **manner)
+
+    def footage(self, index: int) -> Footage:
+        """Clip `index` as what lips learn from, points exact; no picture is drawn, so it takes a tenth of a second."""
+        identity, said, moved, _ = self._spoken(index)
+        rest = shape(np.array(person(identity).identity))
+        points = 100 * (rest + displacement(moved.values, shape=rest)) + [160, 160, 0]
+        track = FaceTrack(points.astype(np.float32), np.ones(len(points), bool), (320, 320), self.fps)
+        mel = log_mel(said.audio, self.fps, len(points))
+        return Footage.of(f"{self.split} {index}", track, mel=mel, words=said.words)
+
+    def _spoken(self, index: int) -> tuple[int, Speech, Curves, dict]:
         rng = np.random.default_rng((9, self.seed, [*SPLITS].index(self.split), range(self.n)[index]))
         identity = int(10 * rng.integers(PEOPLE) + rng.choice(SPLITS[self.split]))
         text, emotion, style = sentence(self.split, rng), str(rng.choice(EMOTIONS)), int(rng.integers(2))
         manner = {"emotion": emotion, "intensity": float(rng.uniform(0.4, 1.2)), "style": style}
         said, manner = utter(text, identity, emotion=emotion), manner | {"seed": int(rng.integers(2**31))}
-        moved = curves(said, fps=self.fps, **manner)
-        return replace(perform(identity, moved, said.audio, size=(self.size, self.size)), speech=said, **manner)
+        return identity, said, curves(said, fps=self.fps, **manner), manner
 
 
 def _arrays(done: Performance) -> dict[str, np.ndarray]:

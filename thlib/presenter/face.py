@@ -6,8 +6,6 @@ the linear part, for a linear model only approaches them: lids meet where eyeBli
 never cross, and meet where mouthClose is 1, however far the jaw is open; irises turn with the eyeball."""
 
 # T frames  I identity modes  P pairs of points that face each other
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ reddens on skin, a fill light, sky and ground. Eyes and the inside of the mouth 
 lids and lips is worked out from the eyeball and the rows of teeth that the line of sight meets."""
 
 # T frames  V vertices  F triangles
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from pathlib import Path

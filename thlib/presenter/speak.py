@@ -8,8 +8,6 @@ each phone pulls every control towards its target; its pull fades with the dista
 """
 
 # T frames  P phones  K controls (52)
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterator, Sequence
