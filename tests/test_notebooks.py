@@ -123,6 +123,35 @@ FAULTS = {
             """,
         ),
     },
+    "03_diffusion": {
+        "a linear schedule": (
+            "thlib.diffusion",
+            """
+            cosine = schedule
+            schedule = lambda: DDIMScheduler.from_config(cosine().config, beta_schedule="linear")
+            """,
+        ),
+        "levels counted from the front": (
+            "thlib.diffusion",
+            """
+            trailing = schedule
+            schedule = lambda: DDIMScheduler.from_config(trailing().config, timestep_spacing="leading")
+            """,
+        ),
+        "a start part-way that begins at the top": (
+            "thlib.diffusion",
+            """
+            whole = sample
+            sample = lambda denoise, noise, *, steps=20, begin=STEPS: whole(denoise, noise, steps=steps)
+            """,
+        ),
+        "guidance that ignores its scale": (
+            "thlib.diffusion",
+            """
+            guided = lambda known, blind, scale: known
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
