@@ -15,8 +15,10 @@ from thlib.training import Settings
 
 
 def moody(seed: int) -> Footage:
-    """A made-up clip whose lips also drift as no sound tells: what is left to chance, and what context can say."""
+    """A made-up clip whose lips also drift as no sound tells: what is left to chance, and what context can say.
+    Neighbouring bands hear the same, as in speech, so that a throat a little longer makes no other lips."""
     f = made_up(seed)
+    f.mel[:, 4:17], f.mel[:, 30:51] = f.mel[:, [10]], f.mel[:, [40]]
     drift = np.cumsum(np.random.default_rng(seed).normal(0, 1, len(f.mel))) / 3
     return replace(f, fixed=f.fixed + 0.2 * (drift - drift.mean())[:, None, None] * (made_up(1).motion[40]))
 
@@ -138,16 +140,6 @@ def test_it_learns_the_sound_and_the_context(trained, clips):
     follows = (moved[edit][:, LIPS] * bump[LIPS]).sum((1, 2)) / (bump[LIPS] ** 2).sum()
     # Frames at the borders go with the real ones beside them, more than those in the middle.
     assert follows[[0, -1]].mean() > max(0.05, 1.5 * follows[8:-8].mean()), follows
-
-
-def test_a_mean_of_samples_is_nearer_to_the_truth_than_one(trained, clips):
-    errors = []
-    for f in clips[28:]:
-        mel, real, edit = window(f, 25, 50)
-        made = trained.motion(mel, real, edit=edit, samples=8, seed=1)
-        errors.append((lips_off(made[0], f, edit), lips_off(made.mean(0), f, edit)))
-    one, mean = np.mean(errors, 0)
-    assert mean < one
 
 
 def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):

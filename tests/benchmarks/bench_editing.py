@@ -63,6 +63,8 @@ def motion_rows(cases, models) -> dict[str, list[dict[str, float]]]:
     for column, of in models.items():
         for name, model in of.items():
             rows[f"{name}, {column}"] = [protocol.of_motion(c, model) for c in cases]
+            if name == "diffusion":
+                rows[f"{name}, mean of 8, {column}"] = [protocol.of_motion(c, model, samples=8) for c in cases]
     return rows
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from thlib import clip, data, metrics
+from thlib.editing.context import MotionDiffusion
 from thlib.editing.frames import inbetween
 from thlib.editing.pipeline import TextEditPipeline, Window
 from thlib.footage import Footage, grid
@@ -226,11 +227,22 @@ def outside(case: Case, frames: np.ndarray, mouth: tuple[slice, slice]) -> float
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def of_motion(case: Case, model) -> dict[str, float]:
-    """A model of sound alone, as it is: no border is looked at."""
-    rest, _ = rest_of(case)
-    motion = model.predict(case.window.mel)[case.window.left + 1 :][: case.window.n]
-    return judge(case, motion[:, LIPS, :2], rest=rest[LIPS, :2])
+def of_motion(case: Case, model, samples: int = 1) -> dict[str, float]:
+    """What a model says, as it is, before it is made to land on the real borders; of diffusion the mean of samples."""
+    w, (rest, _) = case.window, rest_of(case)
+    if isinstance(model, MotionDiffusion):
+        motion = model.motion(w.mel, w.motion, edit=w.edit, samples=samples).mean(0)
+    else:
+        motion = model.predict(w.mel)
+    return judge(case, motion[w.edit][:, LIPS, :2], rest=rest[LIPS, :2])
+
+
+def apart(case: Case, model: MotionDiffusion) -> dict[str, float]:
+    """How far two samples of a diffusion lie apart in lips, %: in the middle third of the edit and at its two ends."""
+    w = case.window
+    a, b = model.motion(w.mel, w.motion, edit=w.edit, samples=2)[:, w.edit][:, :, LIPS, :2]
+    middle, ends = slice(w.n // 3, w.n - w.n // 3), [0, -1]
+    return {"middle": metrics.lip_error(a[middle], b[middle]), "ends": metrics.lip_error(a[ends], b[ends])}
 
 
 def held(case: Case) -> dict[str, Callable[[], np.ndarray]]:

@@ -26,7 +26,7 @@ from thlib.training import Settings, train
 REACH = 32  # frames that attention sees on each side: it knows no others, so a window may be of any length
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
-AUGMENTED = 0.15  # log-mel of a stretch moves by so much; half of the stretches are spoken faster or slower by as much
+AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
 
 
 def sinusoids(values: Tensor, size: int) -> Tensor:
@@ -40,8 +40,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     """Denoiser of lip motion: noisy codes, sound and the real motion around the edit -> clean codes.
     weights: how context and sound are mixed, "dynamic" (learned from place, length, noise level and noisy motion),
     "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none". masked: the loss
-    sees the edited frames alone, else all.
-    The paper's size, as far as known: width 512, layers 8."""
+    sees the edited frames alone, else all. The paper's size, as far as known: width 512, layers 8."""
 
     @register_to_config
     def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
@@ -194,16 +193,15 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
 
 def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
     """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
-    One in two is faster or slower; one in ten each lacks its sound, one side or all of its context."""
+    Half are faster or slower, all are by other throats; one in ten each lacks its sound, one side or all context."""
     group = groups[len(groups[1]) > 0 and rng.random() < 0.4]
     rows = group[rng.integers(len(group))]
     pace = np.exp(rng.uniform(-AUGMENTED, AUGMENTED)) if rng.random() < 0.5 else 1.0
     at = np.arange(0, len(rows) - 1 + 1e-6, pace)
     at = at if len(at) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
     at = at[rng.integers(len(at) - FRAMES + 1) :][:FRAMES]
-    low = at.astype(int).clip(max=len(rows) - 2)
-    rows = rows[low] + (at - low)[:, None].astype(np.float32) * (rows[low + 1] - rows[low])
-    mel, clean = rows[:, :80], rows[:, 80:]
+    mel, clean = np.split(_at(rows, at), [80], axis=1)
+    mel = _at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # a longer or shorter vocal tract
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
@@ -213,10 +211,13 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
     mel = mel * np.nan if rng.random() < 0.1 else mel
     context = np.where(hidden[:, None], np.nan, clean)
-    return [
-        torch.from_numpy(np.asarray(part, kind))
-        for part, kind in ((mel, "f4"), (clean, "f4"), (context, "f4"), (edit, "?"))
-    ]
+    return [*(torch.from_numpy(np.float32(part)) for part in (mel, clean, context)), torch.from_numpy(edit)]
+
+
+def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Rows (N, ...) read at fractional places (M,)."""
+    low = places.astype(int).clip(max=len(rows) - 2)
+    return rows[low] + (places - low)[:, None] * (rows[low + 1] - rows[low])
 
 
 def _loss(net: MotionDiffusion, mel: Tensor, clean: Tensor, context: Tensor, edit: Tensor):
