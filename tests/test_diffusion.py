@@ -42,6 +42,16 @@ def test_samples_have_the_law_of_the_data_and_follow_their_noise(mean, spread):
     assert stats.kstest(made.numpy(), stats.norm(mean, spread).cdf).pvalue > 0.01
 
 
+def test_steps_are_those_of_diffusers_where_they_are_even():
+    noise = torch.randn(50, generator=torch.Generator().manual_seed(4))
+    for steps in (4, 20):
+        scheduler, theirs = diffusion.schedule(), noise
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps:
+            theirs = scheduler.step(gaussian(0.5, 0.2)(theirs, t.expand(50)), t, theirs).prev_sample
+        torch.testing.assert_close(diffusion.sample(gaussian(0.5, 0.2), noise, steps=steps), theirs)
+
+
 def test_fewer_steps_stray_further():
     noise = torch.randn(500, generator=torch.Generator().manual_seed(2))
     errors = [
@@ -60,12 +70,12 @@ def test_a_start_part_way_keeps_the_guess_where_the_noise_leaves_it():
 
 
 def test_the_number_of_calls_is_the_number_of_steps():
-    for steps, begin in ((8, 1000), (20, 1000), (5, 500)):
+    for steps, begin in ((8, 1000), (20, 1000), (5, 500), (8, 600), (7, 1000)):
         seen = []
         diffusion.sample(lambda x, t, seen=seen: seen.append(int(t[0])) or x, torch.zeros(1), steps=steps, begin=begin)
         assert len(seen) == steps
         assert seen == sorted(seen, reverse=True)
-        assert seen[0] < begin
+        assert seen[0] == begin - 1
 
 
 def test_guidance_is_linear_in_its_scale():

@@ -134,15 +134,17 @@ FAULTS = {
         "levels counted from the front": (
             "thlib.diffusion",
             """
-            trailing = schedule
-            schedule = lambda: DDIMScheduler.from_config(trailing().config, timestep_spacing="leading")
+            even = sample
+            sample = lambda denoise, noise, *, steps=50, begin=STEPS: even(
+                denoise, noise, steps=steps, begin=begin - begin // steps
+            )
             """,
         ),
         "a start part-way that begins at the top": (
             "thlib.diffusion",
             """
             whole = sample
-            sample = lambda denoise, noise, *, steps=20, begin=STEPS: whole(denoise, noise, steps=steps)
+            sample = lambda denoise, noise, *, steps=50, begin=STEPS: whole(denoise, noise, steps=steps)
             """,
         ),
         "guidance that ignores its scale": (

@@ -5,6 +5,7 @@ x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e (Ho, Jain & Abbeel 2020), with a_t from th
 
 # B batch  ... the data's own axes
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -19,13 +20,14 @@ def schedule() -> DDIMScheduler:
     return DDIMScheduler(STEPS, clip_sample=False, **kind)
 
 
-def sample(denoise: Denoise, noise: torch.Tensor, *, steps: int = 20, begin: int = STEPS) -> torch.Tensor:
-    """Clean data like `noise` (B, ...), by `steps` steps of DDIM from level `begin` on.
+def sample(denoise: Denoise, noise: torch.Tensor, *, steps: int = 50, begin: int = STEPS) -> torch.Tensor:
+    """Clean data like `noise` (B, ...), by `steps` even steps of DDIM from level begin - 1 on.
     Below STEPS, `noise` is to be x_t of a first guess at that level (SDEdit, Meng et al. 2022)."""
-    scheduler = schedule()
-    scheduler.set_timesteps(steps * STEPS // begin, device=noise.device)
-    for t in scheduler.timesteps[scheduler.timesteps < begin]:
-        noise = scheduler.step(denoise(noise, t.expand(len(noise))), t, noise).prev_sample
+    levels, scheduler = torch.linspace(begin, 0, steps + 1).round().long() - 1, schedule()
+    for level, lower in pairwise(levels):
+        clean, a = denoise(noise, level.to(noise.device).expand(len(noise))), scheduler.alphas_cumprod[level]
+        rest = (noise - a.sqrt() * clean) / (1 - a).sqrt()
+        noise = scheduler.add_noise(clean, rest, lower[None]) if lower >= 0 else clean
     return noise
 
 

@@ -26,6 +26,7 @@ from thlib.training import Settings, train
 REACH = 32  # frames that attention sees on each side: it knows no others, so a window may be of any length
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
+Array = np.ndarray
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
 
 
@@ -112,16 +113,9 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def motion(
-        self,
-        mel: np.ndarray,
-        real: np.ndarray,
-        *,
-        edit: np.ndarray,
-        samples: int = 1,
-        guidance: float = 1.0,
-        seed: int = 0,
-    ) -> np.ndarray:
-        """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by 20 steps from as many noises.
+        self, mel: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float = 1.0, seed: int = 0
+    ) -> Array:
+        """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by DDIM from as many noises.
         mel (T, M) of a whole window; real (T, 478, 3) motion, NaN where no face is seen; edit (T,) bool, the run of
         frames to make: the others stay what they are in the basis. guidance: as in `diffusion.guided`, of the sound."""
         self.eval()
@@ -134,9 +128,8 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
         def denoise(noisy: Tensor, level: Tensor) -> Tensor:
             clean = self(noisy, level, mel, context, edit)
-            return (
-                clean if guidance == 1 else guided(clean, self(noisy, level, mel * math.nan, context, edit), guidance)
-            )
+            blind = clean if guidance == 1 else self(noisy, level, mel * math.nan, context, edit)
+            return guided(clean, blind, guidance)
 
         noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
         return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
