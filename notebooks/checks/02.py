@@ -35,18 +35,38 @@ def _samples_of(k: int, fps: float, rate: int) -> tuple[int, int]:
     return mux.sample_at(k, fps, rate), mux.sample_at(k + 1, fps, rate)
 
 
+CLOCKS = [(25, 16000), (Fraction(30000, 1001), 44100), (24, 22050)]  # frames and samples a second
+SLIPS = {  # how the samples of a frame go wrong
+    "you round the length of a frame once, and an error once made is multiplied by k": lambda k, fps, rate: (
+        k * round(rate / fps),
+        (k + 1) * round(rate / fps),
+    ),
+    "you round down, and are off by up to a whole sample: round to the nearest": lambda k, fps, rate: (
+        int(k / fps * rate),
+        int((k + 1) / fps * rate),
+    ),
+    "your end is the last sample of the frame: the end asked for is one past it": lambda k, fps, rate: (
+        mux.sample_at(k, fps, rate),
+        mux.sample_at(k + 1, fps, rate) - 1,
+    ),
+}
+
+
 def judge_samples_of(samples_of) -> str:
-    for fps, rate in ((25, 16000), (Fraction(30000, 1001), 44100), (24, 22050)):
-        for k in (0, 1, 2, 999, 107_892):
-            first, last = samples_of(k, fps, rate)
-            what = f"frame {k} at {float(fps):.5g} frames and {rate} samples a second"
-            if first != int(first) or last != int(last):
-                return f"{what} begins at sample {first} and ends at {last}; samples are whole numbers"
-            off = max(abs(first - k * rate / fps), abs(last - (k + 1) * rate / fps))
-            if off > 0.5001:
-                return f"{what} is off by {float(off):.1f} samples; half a sample is the most that rounding needs"
-            if last != samples_of(k + 1, fps, rate)[0]:
-                return f"{what} ends at {last}, and the next begins at {samples_of(k + 1, fps, rate)[0]}"
+    cases = [(k, fps, rate) for fps, rate in CLOCKS for k in (0, 1, 2, 999, 107_892)]
+    made = [tuple(samples_of(*case)) for case in cases]
+    for told, slip in SLIPS.items():
+        if made == [slip(*case) for case in cases]:
+            return told
+    for (k, fps, rate), (first, last) in zip(cases, made):
+        what = f"frame {k} at {float(fps):.5g} frames and {rate} samples a second"
+        if first != int(first) or last != int(last):
+            return f"{what} begins at sample {first} and ends at {last}; samples are whole numbers"
+        off = max(abs(first - k * rate / fps), abs(last - (k + 1) * rate / fps))
+        if off > 0.5001:
+            return f"{what} is off by {float(off):.1f} samples; half a sample is the most that rounding needs"
+        if last != samples_of(k + 1, fps, rate)[0]:
+            return f"{what} ends at {last}, and the next begins at {samples_of(k + 1, fps, rate)[0]}"
     return ""
 
 
@@ -86,6 +106,11 @@ def judge_ridge(ridge) -> str:
         )
     if np.allclose(weights, _ridge(x, y, 0.0)[0]):
         return "these are the weights of plain least squares: α does nothing"
+    dx, dy, one = x - x.mean(0), y - y.mean(0), np.eye(3)
+    if np.allclose(weights, np.linalg.solve(dx.T @ dx + 10, dx.T @ dy)):
+        return "α is added to every entry of xᵀx; it belongs on the diagonal alone: multiply it by the identity"
+    if any(np.allclose(weights, np.linalg.solve(x.T @ x + 10 * one, x.T @ goal)) for goal in (y, dy)):
+        return "x is not centred: take its mean away first, or b is paid for too"
     if not np.allclose(weights, right):
         return (
             f"the first weight is {right[0, 0]:.4f} for x and y of the check with α = 10, yours is {weights[0, 0]:.4f}"
@@ -102,18 +127,24 @@ def _read(x: np.ndarray, means: np.ndarray, scatter: np.ndarray) -> np.ndarray:
 
 def judge_read(read) -> str:
     means, scatter = np.array([[0.0, 0], [4, 1]]), np.array([[9.0, 0], [0, 0.01]])
-    x = np.array([[3.0, 0], [1, 1], [0, 0.1]])
-    made = np.asarray(read(x, means, scatter))
-    if made.shape != (3,):
-        return f"for three words the shape is {made.shape}, not (3,)"
-    if made.tolist() == [1, 0, 0]:
-        return "that is the nearest by plain distance: a coordinate that scatters by 3 counts as much as one by 0.1"
-    if made.tolist() != [0, 1, 0]:
-        return f"means (0, 0) and (4, 1), variances 9 and 0.01: words (3, 0), (1, 1), (0, 0.1) are 0 1 0, not {made}"
+    few = np.asarray(read(np.array([[3.0, 0], [1, 1], [0, 0.1]]), means, scatter))
+    if few.shape != (3,):
+        return f"for three words the shape is {few.shape}, not (3,)"
     dice = np.random.default_rng(0)
     mixed = dice.normal(size=(4, 4))
-    x, means, scatter = dice.normal(size=(60, 4)), dice.normal(size=(5, 4)), mixed @ mixed.T + 0.1 * np.eye(4)
-    wrong = int((np.asarray(read(x, means, scatter)) != _read(x, means, scatter)).sum())
+    x, centres, s = dice.normal(size=(60, 4)), dice.normal(size=(5, 4)), mixed @ mixed.T + 0.1 * np.eye(4)
+    made = np.asarray(read(x, centres, s))
+    slips = {  # what is told, and the scatter that reads so
+        "you multiplied by S, not by its inverse: what scatters widely must count less": np.linalg.inv(s),
+        "that is the nearest by plain distance: what scatters widely counts as much as what hardly does": np.eye(4),
+        "you divide by the diagonal of S alone, as if coordinates did not vary together": np.diag(np.diag(s)),
+    }
+    for told, other in slips.items():
+        if np.array_equal(made, _read(x, centres, other)):
+            return told
+    if few.tolist() != [0, 1, 0]:
+        return f"means (0, 0) and (4, 1), variances 9 and 0.01: words (3, 0), (1, 1), (0, 0.1) are 0 1 0, not {few}"
+    wrong = int((made != _read(x, centres, s)).sum())
     return f"{wrong} of 60 words are read otherwise where coordinates vary together" if wrong else ""
 
 
@@ -143,10 +174,12 @@ CHECKS = {
         judge_look_alikes, library=_look_alikes, hint="group by the tuple of visemes, keep groups of two and more."
     ),
     "ridge": Check(
-        judge_ridge, library=_ridge, hint="dx.T @ dx + alpha * np.eye(d) on the left; b = mean(y) − mean(x) W."
+        judge_ridge, library=_ridge, hint="on the left xᵀx with α on its diagonal; b is what the means leave over."
     ),
     "read": Check(
-        judge_read, library=_read, hint="(away @ inverse * away), summed over the last axis, is δᵀS⁻¹δ for every pair."
+        judge_read, library=_read, hint="with δᵀS⁻¹ (n, c, d) in hand, its scalar product with δ is left, pair by pair."
     ),
-    "whose": Check(judge_whose, library=WHOSE, hint="the table above carries the tags *known* and *inferred*."),
+    "whose": Check(
+        judge_whose, library=WHOSE, hint="said by a paper or its code? needed there, but not told? or in neither?"
+    ),
 }

@@ -40,6 +40,17 @@ def solved(x, y, alpha, *, centred=True):
     return np.linalg.solve(dx.T @ dx + alpha * np.eye(x.shape[1]), dx.T @ dy)
 
 
+def everywhere(x, y, alpha):  # α on every entry of xᵀx, not on its diagonal alone
+    dx, dy = x - x.mean(0), y - y.mean(0)
+    weights = np.linalg.solve(dx.T @ dx + alpha, dx.T @ dy)
+    return weights, y.mean(0) - x.mean(0) @ weights
+
+
+def raw(x, y, alpha):  # y is centred, x is not
+    weights = np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
+    return weights, y.mean(0) - x.mean(0) @ weights
+
+
 def nearest(x, means, scatter):
     return np.linalg.norm(x[:, None] - means, axis=-1).argmin(1)
 
@@ -51,6 +62,10 @@ def divided(x, means, scatter):  # as if coordinates did not vary together
 def multiplied(x, means, scatter):  # the scatter, not its inverse
     away = x[:, None] - means
     return (away @ scatter * away).sum(-1).argmin(1)
+
+
+def half(x, means, scatter):  # δᵀS⁻¹, and its entries summed
+    return ((x[:, None] - means) @ np.linalg.inv(scatter)).sum(-1).argmin(1)
 
 
 RIGHT = {
@@ -70,6 +85,7 @@ WRONG = {
         lambda k, fps, rate: (k * round(rate / fps), (k + 1) * round(rate / fps)),
         lambda k, fps, rate: (round(k / fps * rate), round(k / fps * rate) + round(rate / fps)),
         lambda k, fps, rate: (int(k / fps * rate), int((k + 1) / fps * rate)),
+        lambda k, fps, rate: (round(k / fps * rate), round((k + 1) / fps * rate) - 1),
         lambda k, fps, rate: (k / fps * rate, (k + 1) / fps * rate),
         lambda k, fps, rate: (round((k - 0.5) / fps * rate), round((k + 0.5) / fps * rate)),
     ],
@@ -77,9 +93,11 @@ WRONG = {
     "ridge": [
         lambda x, y, alpha: (solved(x, y, 0), y.mean(0) - x.mean(0) @ solved(x, y, 0)),
         lambda x, y, alpha: (solved(x, y, alpha, centred=False), y.mean(0)),
+        everywhere,
+        raw,
         lambda x, y, alpha: (solved(x, y, alpha), y.mean(0)),
         lambda x, y, alpha: (solved(x, y, alpha * len(x)), y.mean(0) - x.mean(0) @ solved(x, y, alpha * len(x))),
     ],
-    "read": [nearest, divided, multiplied],
+    "read": [nearest, divided, multiplied, half],
     "whose": [RIGHT | {"a lip-reader as judge": "known"}, RIGHT | {"words timed by a forced aligner": "known"}],
 }
