@@ -160,8 +160,9 @@ def fit_diffusion(
     folder: Path | None = None,
 ) -> MotionDiffusion:
     """Train a `MotionDiffusion` on masked stretches of footage (the published training is not known; methods.md 1.4).
-    others: more footage, of which two in five stretches come. net: one of another size or configuration, or one that
-    `training.warm_start` has filled, whose basis is then kept. folder: as in `training.train`."""
+    others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much.
+    net: of another size or configuration, or one that `training.warm_start` has filled, whose basis is then kept.
+    folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = MotionDiffusion() if net is None else net
     if not net.components.any():
@@ -187,7 +188,8 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
 def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
     """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
     Half are faster or slower, all are by other throats; one in ten each lacks its sound, one side or all context."""
-    group = groups[len(groups[1]) > 0 and rng.random() < 0.4]
+    real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
+    group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
     pace = np.exp(rng.uniform(-AUGMENTED, AUGMENTED)) if rng.random() < 0.5 else 1.0
     at = np.arange(0, len(rows) - 1 + 1e-6, pace)
