@@ -154,6 +154,35 @@ FAULTS = {
             """,
         ),
     },
+    "04_motion": {
+        "left and right exchanged in the gate": (
+            "thlib.editing.context",
+            """
+            true = MotionDiffusion.gates
+            MotionDiffusion.gates = lambda self, *given: true(self, *given)[..., [1, 0, 2]]
+            """,
+        ),
+        "the hidden frames leak": (
+            "thlib.editing.context",
+            """
+            true = MotionDiffusion.motion
+            MotionDiffusion.motion = lambda self, mel, real, **o: true(self, mel + real[:, 14, 1:2], real, **o)
+            """,
+        ),
+        "all samples are their mean": (
+            "thlib.editing.context",
+            """
+            true = MotionDiffusion.motion
+            MotionDiffusion.motion = lambda self, *a, **o: 0 * (made := true(self, *a, **o)) + made.mean(0)
+            """,
+        ),
+        "guidance that ignores its scale": (
+            "thlib.editing.context",
+            """
+            guided = lambda known, blind, scale: known
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
