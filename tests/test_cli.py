@@ -51,7 +51,8 @@ def pipeline(monkeypatch):
 
     class Fake:
         @classmethod
-        def from_pretrained(cls):
+        def from_pretrained(cls, *, lips):
+            calls.update(lips=lips)
             return cls()
 
         def __call__(self, video, words, text, **options):
@@ -67,10 +68,12 @@ def pipeline(monkeypatch):
 
 def test_edit_hands_on_what_it_was_given(thlib, talk, pipeline, tmp_path):
     edits = ["--replace", "now=soon", "--insert", "blue=>very", "--delete", "bin", "--no-badge", "--exact", "--seed", 3]
+    edits += ["--lips", "diffusion"]
     out = tmp_path / "out.mp4"
     code, told, _ = thlib("edit", talk, "--transcript", talk.with_suffix(".align"), *edits, "-o", out)
     assert code == 0
     assert [word.text for word in pipeline["words"]] == ["bin", "blue", "now"]
+    assert pipeline["lips"] == "diffusion"
     assert pipeline["words"][1].start == pytest.approx(1.0)
     assert pipeline["text"] == "blue very soon"
     assert pipeline["seed"] == 3
@@ -245,6 +248,9 @@ def test_training_hands_on_its_options_and_makes_weights_that_load(thlib, tmp_pa
     code, told, err = thlib("train", "editing.regressor", said, "--steps", 2, "-o", tmp_path / "mine")
     assert (code, "2 steps on 1 clips" in told) == (0, True), err
     assert list(TextEditPipeline.from_pretrained(str(tmp_path / "mine")).nets) == ["regressor"]
+    options = "--steps", 2, "--presenters", 2, "-o", tmp_path / "mine"
+    assert thlib("train", "editing.motion", said, *options)[0] == 0
+    assert "diffusion" in TextEditPipeline.from_pretrained(str(tmp_path / "mine"), lips="diffusion").nets
     monkeypatch.setattr(footage, "grid", lambda split: [split])
     with pytest.raises(AttributeError):  # the corpus is what is taken where no video is given
         thlib("train", "editing.regressor", "-o", tmp_path / "theirs")

@@ -106,9 +106,10 @@ def test_every_kind_of_edit_uses_the_footage_and_keeps_the_rest(editor, sentence
     assert out.notes
 
 
-def test_other_lips(sentence, recording):
+@pytest.mark.parametrize("lips", ["ridge", "diffusion"])
+def test_other_lips(sentence, recording, lips):
     _, before, words = sentence
-    out = TextEditPipeline.from_pretrained(lips="ridge")(before, words, "bin blue by f seven soon", speech=recording)
+    out = TextEditPipeline.from_pretrained(lips=lips)(before, words, "bin blue by f seven soon", speech=recording)
     assert_kept(before, out.clip, out)
 
 
@@ -188,6 +189,24 @@ def test_words_far_from_their_sound_are_refused(editor, sentence):
     late = [Word(w.text, w.start + 60, w.end + 60) for w in words]
     with pytest.raises((EditError, SpeechError)):
         editor(before, late, "bin blue by f six soon")
+
+
+def test_diffusion_moves_a_presenters_lips_by_its_seed_and_lands_on_the_real_ones(tmp_path):
+    from thlib.landmarks import LIPS, Head
+    from thlib.presenter.speak import say
+
+    first, other = (say(f"our shop opens at {day}", identity=14, size=(128, 128)) for day in ("nine", "seven today"))
+    file, editor = first.save(tmp_path / "a.mp4"), TextEditPipeline.from_pretrained(lips="diffusion")
+    text = "our shop opens at seven today"
+    edits = [editor(Video(file), list(first.words), text, speech=other.speech, seed=seed) for seed in (0, 0, 1)]
+    same, again, another = (Head.fit(e.points[0]).fix(e.points[0])[:, LIPS, :2] for e in edits)
+    np.testing.assert_array_equal(same, again)
+    apart = 100 * np.linalg.norm(same - another, axis=-1).mean(1)
+    assert apart[len(apart) // 3 : -len(apart) // 3].max() > 0.05
+    real = Head.fit(first.track.points).fix(first.track.points)[:, LIPS, :2]
+    start = round(edits[0].spans[0][0] * 25)
+    steps = 100 * np.linalg.norm(np.diff(real, axis=0), axis=-1).mean(1)
+    assert 100 * np.linalg.norm(same[0] - real[start - 1], axis=-1).mean() < steps.max()
 
 
 def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_path, monkeypatch):

@@ -62,6 +62,9 @@ def edit(
     badge: Badge = True,
     seed: int = 0,
     method: str = "classic",
+    lips: Annotated[
+        str, typer.Option(help="what moves them: regressor, diffusion (drawn by --seed), ridge")
+    ] = "regressor",
 ) -> None:
     """Change the words of a talking video; what lies outside of the edit stays as it is.
 
@@ -84,7 +87,7 @@ def edit(
         _step(bar, "listening to the sound" if sound else "editing")
         heard = sound and thlib.speech.align_speech(thlib.clip.read_sound(sound), sound_text or edited)
         _step(bar, "editing")
-        editor = thlib.editing.TextEditPipeline.from_pretrained()
+        editor = thlib.editing.TextEditPipeline.from_pretrained(lips=lips)
         result = editor(source, words, edited, speech=heard, seed=seed, method=method)
         _step(bar, "writing")
         result.save(out, exact=exact, badge=badge)
@@ -170,19 +173,19 @@ def train(
     if model not in ("editing.motion", "editing.regressor"):
         raise TrainingError(f"there is no model {model!r} to train: take editing.motion or editing.regressor")
     from thlib import footage
+    from thlib.presenter.corpus import PresenterCorpus
 
     clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
     if model == "editing.regressor":
         thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
     else:
-        corpus = thlib.presenter.corpus.PresenterCorpus("train", n=presenters)
-        others = map(corpus.footage, tqdm(range(presenters), desc="presenters", disable=None))
+        corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
         context, settings = (
             thlib.editing.context,
             thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, seed=seed),
         )
         net = thlib.training.warm_start(context.MotionDiffusion(), init) if init else None
-        context.fit_diffusion(clips, settings, others=others, net=net, folder=out / "diffusion")
+        context.fit_diffusion(clips, settings, others=map(corpus.footage, drawn), net=net, folder=out / "diffusion")
     typer.echo(f"{out}: {model}, {steps} steps on {len(clips)} clips")
 
 
