@@ -102,19 +102,6 @@ FAULTS = {
             align = lambda *a, **o: [replace(w, start=w.start + 0.03, end=w.end + 0.03) for w in find(*a, **o)]
             """,
         ),
-        "a frame's length rounded once": (
-            "thlib.mux",
-            """
-            sample_at = lambda frame, fps, rate: frame * round(rate / fps)
-            """,
-        ),
-        "the ridge mumbles": (
-            "thlib.editing.motion",
-            """
-            predict = LipNet.predict
-            LipNet.predict = lambda self, mel: 0.7 * predict(self, mel)
-            """,
-        ),
         "a lip-reader that sees one frame a word": (
             "thlib.metrics",
             """
@@ -129,22 +116,6 @@ FAULTS = {
             """
             cosine = schedule
             schedule = lambda: DDIMScheduler.from_config(cosine().config, beta_schedule="linear")
-            """,
-        ),
-        "levels counted from the front": (
-            "thlib.diffusion",
-            """
-            even = sample
-            sample = lambda denoise, noise, *, steps=50, begin=STEPS: even(
-                denoise, noise, steps=steps, begin=begin - begin // steps
-            )
-            """,
-        ),
-        "a start part-way that begins at the top": (
-            "thlib.diffusion",
-            """
-            whole = sample
-            sample = lambda denoise, noise, *, steps=50, begin=STEPS: whole(denoise, noise, steps=steps)
             """,
         ),
         "guidance that ignores its scale": (
@@ -167,19 +138,6 @@ FAULTS = {
             """
             true = MotionDiffusion.motion
             MotionDiffusion.motion = lambda self, mel, real, **o: true(self, mel + real[:, 14, 1:2], real, **o)
-            """,
-        ),
-        "all samples are their mean": (
-            "thlib.editing.context",
-            """
-            true = MotionDiffusion.motion
-            MotionDiffusion.motion = lambda self, *a, **o: 0 * (made := true(self, *a, **o)) + made.mean(0)
-            """,
-        ),
-        "guidance that ignores its scale": (
-            "thlib.editing.context",
-            """
-            guided = lambda known, blind, scale: known
             """,
         ),
     },
