@@ -170,14 +170,22 @@ def check(name: str, answer: Any) -> Any:
     return answer if verdict == PASSED else known[key].library
 
 
+def choices(right: dict[str, str], *, hint: str) -> Check:
+    """The check of an exercise that gives each key of `right` one of the values there, as "known" or "ours"."""
+
+    def judge(answer: dict[str, str]) -> str:
+        wrong = [choice for choice, kind in right.items() if answer.get(choice) != kind]
+        return f"look again at {wrong[0]!r}: you say {answer.get(wrong[0])!r}" if wrong else ""
+
+    return Check(judge, right, hint)
+
+
 def progress() -> None:
     """Show a table of this notebook's exercises: their verdicts, and how often each was answered."""
-    names = [
-        f"{number}.{key}" for number in sorted({name.partition(".")[0] for name in _tried}) for key in checks(number)
-    ]
+    numbers = sorted({name.partition(".")[0] for name in _tried})
+    names = [f"{number}.{key}" for number in numbers for key in checks(number)]
     rows = [("exercise", "verdict", "answers"), *((n, *map(str, _tried.get(n, (OPEN, 0)))) for n in names)]
-    done = sum(verdict == PASSED for _, verdict, _ in rows)
-    told = f"{done} of {len(names)} exercises passed"
+    told = f"{sum(verdict == PASSED for _, verdict, _ in rows)} of {len(names)} exercises passed"
     cells = ["".join(f"<t{'hd'[k > 0]}>{escape(value)}" for value in row) for k, row in enumerate(rows)]
     html = f"<table><caption>{told}</caption><tr>{'<tr>'.join(cells)}</table>"
     _show("\n".join([told, *(f"{a:24} {b:18} {c}" for a, b, c in rows)]), "text/html", html)

@@ -5,7 +5,6 @@ python tools/build_course.py student|instructor|colab [--out folder]     (defaul
 
 import argparse
 import json
-import os
 import re
 import sys
 import tomllib
@@ -14,6 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import baselines
 import runner
+
+from thlib import data
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {  # role -> tags of the cells that its build lacks
@@ -48,9 +49,8 @@ def read(file: Path) -> dict:
 
 def write(file: Path, notebook: dict) -> Path:
     """Write a notebook, whole or not at all; its file."""
-    half = file.with_name(f"{file.name}.partial")
-    half.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-    os.replace(half, file)
+    with data.atomic(file) as half:
+        half.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return file
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from thlib.course import Check
+from thlib.course import Check, choices
 from thlib.landmarks import Head, mouth_opening, neutral
 
 KINDS = {
@@ -138,16 +138,6 @@ def judge_head_only(answer) -> str:
     )
 
 
-def judge_kinds(answer) -> str:
-    """Two known, two ours."""
-    if set(answer) != set(KINDS):
-        return "the dict should have the four choices of the exercise, as they were"
-    if odd := [value for value in answer.values() if value not in ("known", "ours")]:
-        return f"{odd[0]!r} is neither 'known' nor 'ours'"
-    wrong = [choice for choice, kind in KINDS.items() if answer[choice] != kind]
-    return f"{len(wrong)} of 4 are not right, among them “{wrong[0]}”" if wrong else ""
-
-
 CHECKS = {
     "crop_map": Check(
         judge_crop_map,
@@ -169,5 +159,5 @@ CHECKS = {
         library=head_only,
         hint="Filter rotation, scale and shift of head; give the calm head the face that head.fix(points) finds.",
     ),
-    "kinds": Check(judge_kinds, library=KINDS, hint="Whose name would you cite for it? Without one, it is ours."),
+    "kinds": choices(KINDS, hint="Whose name would you cite for it? Without one, it is ours."),
 }

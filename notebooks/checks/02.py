@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from thlib import mux
-from thlib.course import Check
+from thlib.course import Check, choices
 
 
 def _triangles(edges: np.ndarray, bins: np.ndarray) -> np.ndarray:
@@ -156,13 +156,6 @@ WHOSE = {
 }
 
 
-def judge_whose(whose) -> str:
-    if other := [value for value in whose.values() if value not in ("known", "inferred", "ours")]:
-        return f"{other[0]!r} is none of 'known', 'inferred', 'ours'"
-    wrong = [choice for choice, owner in WHOSE.items() if whose.get(choice) != owner]
-    return f"look again at {wrong[0]!r}: you say {whose.get(wrong[0])!r}" if wrong else ""
-
-
 CHECKS = {
     "triangles": Check(
         judge_triangles, library=_triangles, hint="rising is (bins − low) / (top − low); falling mirrors it."
@@ -179,7 +172,5 @@ CHECKS = {
     "read": Check(
         judge_read, library=_read, hint="with δᵀS⁻¹ (n, c, d) in hand, its scalar product with δ is left, pair by pair."
     ),
-    "whose": Check(
-        judge_whose, library=WHOSE, hint="said by a paper or its code? needed there, but not told? or in neither?"
-    ),
+    "whose": choices(WHOSE, hint="said by a paper or its code? needed there, but not told? or in neither?"),
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from thlib.course import Check
+from thlib.course import Check, choices
 from thlib.editing import context
 
 
@@ -101,13 +101,6 @@ WHOSE = {
 }
 
 
-def judge_whose(whose) -> str:
-    if other := [value for value in whose.values() if value not in ("known", "inferred", "sibling", "ours")]:
-        return f"{other[0]!r} is none of 'known', 'inferred', 'sibling', 'ours'"
-    wrong = [choice for choice, owner in WHOSE.items() if whose.get(choice) != owner]
-    return f"look again at {wrong[0]!r}: you say {whose.get(wrong[0])!r}" if wrong else ""
-
-
 CHECKS = {
     "borders": Check(
         judge_borders, library=_borders, hint="the last real frame is first − 1; the next one is first + count."
@@ -119,5 +112,5 @@ CHECKS = {
         judge_unsure, library=_unsure, hint="1 / variance = from_left + from_right − 1; take the root of the variance."
     ),
     "split": Check(judge_split, library=_split, hint="(middle − truth)² and (samples − middle)², each with .mean()."),
-    "whose": Check(judge_whose, library=WHOSE, hint="the table above carries the tags; a guess makes the build ours."),
+    "whose": choices(WHOSE, hint="the table above carries the tags; a guess makes the build ours."),
 }

@@ -96,6 +96,10 @@ RIVALS = ["jump cut", "cross-fade", "hold", "mute"]
 def test_grid_edit(grid_cases, models):
     """Changed words: what is read from the new lips, and how far they are from a true recording's."""
     motion = show("GridEdit, landmarks", motion_rows(grid_cases, models))
+    apart = {
+        n: [protocol.apart(c, of["diffusion"]) for c in grid_cases] for n, of in models.items() if "diffusion" in of
+    }
+    show("GridEdit, two samples of diffusion apart, lips %", apart)
     assert_wins(motion, "regressor, seen", ["no motion", "cross-fade"], {"lips %": False, "digits": True})
     pictures = show("GridEdit, pictures tracked again", picture_rows(grid_cases, models, protocol.judge_pictures))
     rivals = [*RIVALS, "old lips"]

@@ -53,7 +53,7 @@ def whose(*values):
                 "both stages are conditional diffusion",
                 "a cosine schedule of 1000 levels",
                 "the network names the clean data",
-                "twenty steps of DDIM",
+                "a guidance scale of 1",
             ),
             values,
         )

@@ -23,17 +23,16 @@ from thlib.footage import Footage
 from thlib.speech import standardised
 from thlib.training import Settings, train
 
+Array = np.ndarray
 REACH = 32  # frames that attention sees on each side: it knows no others, so a window may be of any length
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
-Array = np.ndarray
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
 
 
 def sinusoids(values: Tensor, size: int) -> Tensor:
     """Sines and cosines (..., size) of numbers (...), wave lengths from 2 pi to 10,000 of these."""
-    rates = torch.exp(-math.log(1e4) / (size // 2) * torch.arange(size // 2, device=values.device))
-    angles = values[..., None].float() * rates
+    angles = values[..., None] * torch.exp(-math.log(1e4) / (size // 2) * torch.arange(size // 2, device=values.device))
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
@@ -136,8 +135,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     def kept(self, context: Tensor, edit: Tensor) -> Tensor:
         """The context (B, T, K) that the configuration allows, NaN elsewhere."""
-        right = borders(edit)[1]
-        hidden = {"both": edit, "left": right <= 0, "none": torch.ones_like(edit)}[self.config.context]
+        hidden = {"both": edit, "left": borders(edit)[1] <= 0, "none": torch.ones_like(edit)}[self.config.context]
         return context.masked_fill((edit | hidden)[..., None], math.nan)
 
 
@@ -152,14 +150,9 @@ def borders(edit: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_diffusion(
-    footage: Sequence[Footage],
-    settings: Settings,
-    *,
-    others: Iterable = (),
-    net: ModelMixin = None,
-    folder: Path | None = None,
+    footage: Sequence, settings: Settings, *, others: Iterable = (), net: ModelMixin = None, folder: Path | None = None
 ) -> MotionDiffusion:
-    """Train a `MotionDiffusion` on masked stretches of footage (the published training is not known; methods.md 1.4).
+    """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known; methods.md 1.4).
     others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much.
     net: of another size or configuration, or one that `training.warm_start` has filled, whose basis is then kept.
     folder: as in `training.train`."""
@@ -225,8 +218,7 @@ def _loss(net: MotionDiffusion, mel: Tensor, clean: Tensor, context: Tensor, edi
     if net.config.masked:
         error = torch.where(edit[..., None], error, 0)  # context comes out as it went in
     lips = torch.einsum("btk,klc->btlc", error, lip_basis(net))
-    near = torch.minimum(*borders(edit)).clamp(min=1)
-    weight = torch.where(edit, 1 + torch.exp(-near / 3), 0.0 if net.config.masked else 1.0) * seen
+    weight = torch.where(edit, 1 + torch.exp(-torch.minimum(*borders(edit)) / 3), float(not net.config.masked)) * seen
     place = (weight * (lips.square().sum(-1).mean(-1) + 0.02 * error.square().mean(-1))).sum() / weight.sum()
     both = (weight[:, 1:] + weight[:, :-1] > 0) & seen[:, 1:] & seen[:, :-1]
     return place + 0.5 * (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()
