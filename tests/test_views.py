@@ -15,13 +15,19 @@ from thlib.clip import Clip, Word
 from thlib.landmarks import BLENDSHAPES
 
 SENTENCE = ["our", "shop", "opens", "at", "nine"]
-PIXEL = """async () => {  // the grey of the middle of the video that is seen
+PIXEL = """async () => {  // the grey of the middle of the video that is seen, once it has a picture and seeks no other
     const video = document.querySelector("video:not(.hidden)");
-    if (video.seeking) await new Promise((go) => video.addEventListener("seeked", go, {once: true}));
-    await new Promise((go) => setTimeout(go, 60));
+    const wait = (ms) => new Promise((go) => setTimeout(go, ms));
     const canvas = Object.assign(document.createElement("canvas"), {width: 3, height: 3});
-    canvas.getContext("2d").drawImage(video, 0, 0, 3, 3);
-    return canvas.getContext("2d").getImageData(1, 1, 1, 1).data[0];
+    const until = performance.now() + 10000;
+    for (let pixel = [0, 0, 0, 0]; performance.now() < until; ) {
+        while ((video.readyState < 2 || video.seeking) && performance.now() < until) await wait(20);
+        await wait(60);
+        canvas.getContext("2d").drawImage(video, 0, 0, 3, 3);
+        pixel = canvas.getContext("2d").getImageData(1, 1, 1, 1).data;
+        if (!video.seeking && pixel[3]) return pixel[0];  // transparent: nothing was drawn yet
+    }
+    return -1;
 }"""
 
 
