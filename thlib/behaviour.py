@@ -8,13 +8,12 @@ head = head_motion(loudness, fps, seed=1)               # (T, 3) degrees"""
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
+from thlib import data
 from thlib.errors import DataError
 from thlib.landmarks import BLENDSHAPES
 from thlib.rig import ARKIT, LOOKS, Curves
@@ -27,7 +26,7 @@ SHUT, SHORTEST = 0.21, 0.1  # eye aspect ratio below which an eye is shut, and f
 LIDS = 0.3  # how far the lids follow an eye that looks down
 SWAY, NOD, FURTHEST = (3.5, 2.0, 1.5), 5.0, 8.0  # degrees: of yaw, pitch and roll; pitch with the stress; at most
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # in EmoFace's order
-_FACS = yaml.safe_load((Path(__file__).parent / "static" / "expressions.yaml").read_text())
+_FACS = data.shipped("expressions.yaml")
 UNITS, STYLES = _FACS["units"], _FACS["styles"]  # action units' controls; of each emotion two sets of units
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -163,6 +164,14 @@ def consent(file: str | Path) -> Consent:
     name, _, entry = str(file).partition("/")
     listed = manifest(name).files if name in names() else {}
     return listed[entry].consent if entry in listed else Consent()
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """What lies in the library itself: a table ("rigs.yaml") or a model's arrays ("head_model.npz")."""
+    if name.endswith(".yaml"):
+        return yaml.safe_load((Path(__file__).parent / "static" / name).read_text())
+    with np.load(Path(__file__).parent / "weights" / name, allow_pickle=False) as file:
+        return dict(file)
 
 
 def sha256(file: str | Path) -> str:

@@ -28,9 +28,7 @@ RIGID, LIPS, LIPS_OUTER, LIPS_INNER, OVAL, IBUG68 = (
 )
 EYES, BROWS, IRIS = (ids(NAMED[name]).reshape(2, -1) for name in ("eyes", "brows", "iris"))  # at the image's left first
 EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order of Soukupová & Čech
-BLENDSHAPES = tuple(
-    name.replace("*", side) for name in NAMED["scores"].split() for side in ("Left", "Right")[: 1 + name.count("*")]
-)
+BLENDSHAPES = tuple(NAMED["scores"].split())
 COLOURS = NAMED["colours"]
 CONTOURS = {"oval": [OVAL], "brows": BROWS, "eyes": EYES, "outer": [LIPS_OUTER], "inner": [LIPS_INNER]}
 
@@ -209,13 +207,13 @@ def _chosen(seen: list[Face], face: str | int, last: Face | None, alone: bool) -
 def neutral() -> np.ndarray:
     """The mean face (478, 3), symmetric, frontal: x right, y down, z away, eye corners 33 and 263 at x = -0.5 and 0.5.
     Statistics of eight speakers of the GRID corpus (tools/fit_neutral.py), nobody's face."""
-    return _weights()["points"].astype(np.float32)
+    return data.shipped("face_neutral.npz")["points"].astype(np.float32)
 
 
 @functools.cache
 def mirror_index() -> np.ndarray:
     """For each of the 478 points its mirror point: `points[:, mirror_index()] * (-1, 1, 1)` is the mirrored face."""
-    return _weights()["mirror"].astype(int)
+    return data.shipped("face_neutral.npz")["mirror"].astype(int)
 
 
 @dataclass(frozen=True)
@@ -311,8 +309,3 @@ def draw(points: np.ndarray, size: tuple[int, int], *, over: np.ndarray | None =
         radius = np.linalg.norm(xy[rim] - xy[centre], axis=1).mean()
         cv2.circle(image, xy[centre].tolist(), round(radius), COLOURS["iris"], thick, cv2.LINE_AA, 4)
     return image
-
-
-def _weights() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "weights" / "face_neutral.npz", allow_pickle=False) as file:
-        return dict(file)

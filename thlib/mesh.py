@@ -9,12 +9,10 @@ import os
 import threading
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import cv2
 import numpy as np
-import yaml
 from ai_edge_litert.interpreter import Interpreter
 from scipy.special import expit
 
@@ -32,7 +30,7 @@ def ids(text: str) -> np.ndarray:
     return np.array(text.split(), dtype=int)
 
 
-NAMED = yaml.safe_load((Path(__file__).parent / "static" / "landmarks.yaml").read_text())  # numbers of landmarks
+NAMED = data.shipped("landmarks.yaml")  # numbers of landmarks
 BLENDSHAPE_POINTS = ids(NAMED["blendshape"])
 
 

@@ -12,33 +12,17 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import yaml
 from scipy.signal import savgol_filter
 
 from thlib import data
 from thlib.errors import DataError
 from thlib.landmarks import BLENDSHAPES
 
-_EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
-_NAMES = yaml.safe_load((Path(__file__).parent / "static" / "rigs.yaml").read_text())
-ARKIT = tuple(f"eye{name}{side}" for side in ("Left", "Right") for name in _EYE)  # in the order of Live Link Face
-ARKIT += tuple(
-    name.replace("*", side) for name in _NAMES["arkit"].split() for side in ("Left", "Right")[: 1 + name.count("*")]
-)
-_BOARD = {  # name: the ARKit controls that it is
-    f"CTRL_{part}{name.rstrip('>.~^')}{end.replace('-', '-translate')}": link
-    for part, side, words in (("C_", "", "centre"), ("L_", "Left", "side"), ("R_", "Right", "side"), ("", "", "other"))
-    for name, _, link in (word.replace("*", side).partition("=") for word in _NAMES[words].split())
-    for end in {">": "-X", ".": "-X -Y", "~": "D-Y U-Y", "^": "D-Y M-Y U-Y"}.get(name[-1], "-Y").split()
-}
-METAHUMAN = tuple(_BOARD)  # right is left + 69
+_NAMES = data.shipped("rigs.yaml")
+ARKIT = tuple(_NAMES["arkit"].split())
+METAHUMAN = tuple(_NAMES["metahuman"])  # right is left + 69
 RIGS = {"mediapipe": BLENDSHAPES, "arkit": ARKIT, "metahuman": METAHUMAN}
-_GAZE = ("OutLeft InRight", "InLeft OutRight", "UpLeft UpRight", "DownLeft DownRight")  # + and - X, + and - Y
-LOOKS = [  # per control of the gaze: + or -1 along X or Y, the eye (0 left, 1 right), the control
-    (way, axis, k, ARKIT.index(f"eyeLook{name}"))
-    for way, axis, names in zip((1, -1, 1, -1), "XXYY", _GAZE)
-    for k, name in enumerate(names.split())
-]
+LOOKS = [(way, axis, k, ARKIT.index(name)) for way, axis, k, name in _NAMES["looks"]]  # controls of the gaze
 EYE_TURN = {"X": 0.5, "Y": -0.5}  # radians of yaw and pitch where an eyeLook* is 1, in Live Link Face files
 LIVE_LINK = ("Timecode", "BlendshapeCount", *(name[0].upper() + name[1:] for name in ARKIT))
 LIVE_LINK += tuple(part + turn for part in ("Head", "LeftEye", "RightEye") for turn in ("Yaw", "Pitch", "Roll"))
@@ -48,8 +32,8 @@ def _links() -> tuple[np.ndarray, np.ndarray]:
     """The linear maps ARKit -> MetaHuman (52, 174) and back (174, 52), where a control's columns are averaged. Of the
     gaze C_eye takes the mean of both eyes, L_eye and R_eye what is left; back, an eye is C_eye plus its own."""
     there = np.zeros((52, 174))
-    for column, link in enumerate(_BOARD.values()):
-        for term in link.replace("-", " -").split():
+    for column, link in enumerate(_NAMES["metahuman"].values()):
+        for term in link.split():
             there[ARKIT.index(term.lstrip("-")), column] = -1 if term[0] == "-" else 1
     back = (there / np.maximum(np.abs(there).sum(1, keepdims=True), 1)).T
     for way, axis, k, look in LOOKS:

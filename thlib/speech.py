@@ -30,11 +30,7 @@ PAD = 0.2  # s of silence that the aligner gets at both ends
 NATS = 1024 * math.log(1.0001)  # pocketsphinx counts likelihood in these
 DOUBT, WORST, REFUSE = 21.0, 30.0, 15.1  # misfits (see `_decode`), calibrated on the train split of grid-s1
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
-# The nearest ARPAbet phone of each sound that espeak-ng's European voices make.
-_TABLE = """ɑ=AA ɒ=AA æ=AE a=AE ɐ=AH ə=AH ʌ=AH ɔ=AO aʊ=AW aɪ=AY b=B tʃ=CH d=D ð=DH ɛ=EH e=EH ɚ=ER ɜ=ER ø=ER œ=ER eɪ=EY
-    f=F ɡ=G h=HH ç=HH ɪ=IH ᵻ=IH i=IY dʒ=JH k=K x=K l=L m=M n=N ɲ=N ŋ=NG əʊ=OW oʊ=OW o=OW ɔɪ=OY p=P ɹ=R r=R ʁ=R s=S ʃ=SH
-    t=T ɾ=T θ=TH ʊ=UH u=UW y=UW v=V β=V w=W j=Y z=Z ʒ=ZH"""
-IPA = dict(pair.split("=") for pair in _TABLE.split())
+IPA = data.shipped("phones.yaml")
 _IPA = re.compile("|".join(sorted(IPA, key=len, reverse=True)))
 _EDGES = re.compile(r"^[^\w&%+=@#$£€]+|[^\w&%+=@#$£€]+$")
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
+from thlib.mesh import NAMED, ids
 
-FILL = (50, 280, 205, 425, 101, 330, 118, 347, 187, 411, 207, 427, 216, 436, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 64)
-FILL += (294, 164, 18, 200, 199, 175, 57, 287, 43, 273, 106, 335, 182, 406, 83, 313)  # cheeks, nose and chin
-FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, FILL]))  # the landmarks that carry a warp
+FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, ids(NAMED["filling"])]))  # the landmarks that carry a warp
 STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
 

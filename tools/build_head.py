@@ -18,9 +18,10 @@ from paint_head import PATCH, masks
 
 from thlib import landmarks
 from thlib.landmarks import EYES, LIPS_INNER, OVAL
-from thlib.presenter.face import CORNERS, LIDS, LIP_PAIRS, model
+from thlib.presenter.face import LIDS, LIP_PAIRS, model
 
 OUT = Path(landmarks.__file__).parent / "weights" / "head_model.npz"
+CORNERS = np.array([33, 133]), np.array([263, 362])  # of both eyes
 SKIN, HAIR, CLOTH, EYE, IRIS, TOOTH, TONGUE, DARK, LASH = range(9)  # kinds of vertices, each of a colour
 MOUTH, SHEET = 4, 5  # kinds of triangles, with skin, hair, cloth and eye; a sheet is seen from both sides
 SKULL, RADII = np.array([0, -0.15, 0.72]), np.array([0.86, 1.0, 1.05])

@@ -14,7 +14,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import yaml
 from torch.utils.data import Dataset
 
 from thlib import data
@@ -30,7 +29,7 @@ from thlib.speech import Speech, log_mel
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
-_TEXTS = yaml.safe_load((Path(__file__).parents[1] / "static" / "sentences.yaml").read_text())
+_TEXTS = data.shipped("sentences.yaml")
 BALANCED, GRAMMAR = _TEXTS["balanced"], _TEXTS["grammar"]  # sentences; a slot -> what may fill it
 
 

@@ -8,21 +8,17 @@ never cross, and meet where mouthClose is 1, however far the jaw is open; irises
 # T frames  I identity modes  P pairs of points that face each other
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from thlib import data
 from thlib.errors import FaceError
 from thlib.landmarks import BLENDSHAPES, IRIS, head_fixed
-from thlib.mesh import ids
+from thlib.mesh import NAMED, ids
 
-LIDS = (  # upper and lower lid of the eye at the image's left, then of the other
-    (ids("246 161 160 159 158 157 173"), ids("7 163 144 145 153 154 155")),
-    (ids("466 388 387 386 385 384 398"), ids("249 390 373 374 380 381 382")),
-)
-CORNERS = ids("33 133"), ids("263 362")
-LIP_PAIRS = ids("191 80 81 82 13 312 311 310 415"), ids("95 88 178 87 14 317 402 318 324")
+LIDS = ids(NAMED["lids"]).reshape(2, 2, -1)  # upper and lower lid of the eye at the image's left, then of the other
+LIP_PAIRS = ids(NAMED["lip_pairs"]).reshape(2, -1)
 LID_SHARE, LIP_SHARE = 0.75, 0.6  # how much of the way the upper lid, and the lower lip, goes when they meet
 BULGE = 0.03  # closed lids lie before the eyeball, by so much in the middle
 EYEBALL = 0.135  # radius: 12 mm where the eye corners are 90 mm apart
@@ -56,9 +52,9 @@ class FaceModel:
 @functools.cache
 def model() -> FaceModel:
     """The model that ships with the library."""
-    with np.load(Path(__file__).parents[1] / "weights" / "face_model.npz", allow_pickle=False) as file:
-        arrays = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in file.items()}
-    return FaceModel(**arrays | {"triangles": arrays["triangles"].astype(np.int32)})
+    types = {np.dtype(np.float16): np.float32, np.dtype(np.int16): np.int32}
+    arrays = data.shipped("face_model.npz").items()
+    return FaceModel(**{name: array.astype(types.get(array.dtype, array.dtype)) for name, array in arrays})
 
 
 def shape(identity: np.ndarray) -> np.ndarray:

@@ -8,27 +8,23 @@ lids and lips is worked out from the eyeball and the rows of teeth that the line
 # T frames  V vertices  F triangles
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numba import njit
 from scipy.spatial.transform import Rotation
 
+from thlib import data
 from thlib.errors import FaceError
 from thlib.landmarks import IRIS, Head
 from thlib.presenter.face import displacement, model, shape
 
-MONK = ["f6ede4", "f3e7db", "f7ead0", "eadaba", "d7bd96", "a07e56", "825c43", "604134", "3a312a", "292420"]  # Monk 2019
-HAIRS = ["0e0c0d", "1f1613", "3f2a1d", "5a2e1c", "a37c48", "8f8c88"]  # black, dark, brown, auburn, blond, grey
-IRISES = ["4a2c16", "2a1810", "6a5528", "4f6b40", "4c7298", "6d7a80"]  # brown, dark, hazel, green, blue, grey
-CLOTHES = ["20304a", "7b2d33", "2f5a4c", "e8e4da", "33333a", "8a6a3c", "5a4a78", "c9cdd2", "b5533c", "3a6f8f"]
+_LOOKS = data.shipped("looks.yaml")
+MONK, HAIRS, IRISES, CLOTHES = (_LOOKS[name] for name in ("skins", "hairs", "irises", "clothes"))
+SOFT, HAIRY, GLOSS = (np.array(amounts, np.float32) for amounts in zip(*_LOOKS["materials"].values()))
+EYE, SHEET = ([*_LOOKS["materials"]].index(name) for name in ("eye", "sheet"))
 PIVOT = np.array([0.0, 1.35, 0.8], np.float32)  # where the neck meets the shoulders: the head turns about it
 FACE_HEIGHT = 2.03  # of the neutral, forehead to chin
-WHITE, TOOTH, TONGUE, DARK = [0.78, 0.74, 0.72], [0.72, 0.68, 0.6], [0.42, 0.12, 0.12], [0.03, 0.008, 0.008]
-EYE, SHEET = 3, 5  # materials: skin, hair, cloth, eye, mouth, and what is seen from both sides
-SOFT = np.array([[0.45, 0.33, 0.21], *[[0.25] * 3] * 2, *[[0.8] * 3] * 2, [0.25] * 3], np.float32)  # edge of the key
-HAIRY, GLOSS = np.array([0, 0.9, 0, 0, 0, 0.9], np.float32), np.array([0.05, 0, 0, 0, 0, 0], np.float32)
 SAMPLES = 2  # a side of a pixel
 ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
 
@@ -136,10 +132,8 @@ def render(who: Person, controls: np.ndarray, *, head: Head | None = None, size:
 
 @functools.cache
 def _mesh() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parents[1] / "weights" / "head_model.npz", allow_pickle=False) as file:
-        arrays = dict(file)
     kinds = {"f": lambda v: v.astype(np.float32), "i": lambda v: v.astype(np.int32), "u": lambda v: v / np.float32(255)}
-    return {name: kinds.get(v.dtype.kind, np.asarray)(v) for name, v in arrays.items()}
+    return {name: kinds.get(v.dtype.kind, np.asarray)(v) for name, v in data.shipped("head_model.npz").items()}
 
 
 @functools.lru_cache(8)
@@ -150,7 +144,8 @@ def _looks(who: Person, halvings: int) -> tuple[np.ndarray, tuple]:
     rest, offsets = mesh["rest"].copy(), mesh["hair"][list(mesh["styles"]).index(who.hair)]
     rest[mesh["hair_start"] : mesh["hair_start"] + len(offsets)] += offsets
     stubble = {"bald": 0.12, "buzz": 0.8}.get(who.hair, 0.9) * mesh["scalp"][:, None]
-    palette = np.array([skin, hair, np.ones(3), WHITE, who.iris, TOOTH, TONGUE, DARK, DARK])
+    white, tooth, tongue, dark = _LOOKS["alike"].values()
+    palette = np.array([skin, hair, np.ones(3), white, who.iris, tooth, tongue, dark, dark])
     colours = palette[mesh["kind"]] * (1 - stubble) + stubble * hair
     key, around, fill = who.power
     sky, warm = around * np.array([0.97, 1.0, 1.04]), np.array([1 + who.warmth, 1, 1 - who.warmth])

@@ -16,9 +16,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from thlib import clip, provenance, speech
+from thlib import clip, data, provenance, speech
 from thlib.behaviour import add_blinks, add_gaze, expression, head_motion
 from thlib.clip import Clip, Phone
 from thlib.errors import SpeechError
@@ -28,7 +27,7 @@ from thlib.presenter.render import Person, person, place, render
 from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
-_VISEMES = yaml.safe_load((Path(__file__).parents[1] / "static" / "visemes.yaml").read_text())
+_VISEMES = data.shipped("visemes.yaml")
 _GROUPS, _TWO = _VISEMES["groups"], _VISEMES["diphthongs"]
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
 BITTEN = 0.3  # mouthRollLower at which the lower lip is at the teeth
