@@ -58,7 +58,7 @@ def render(
     if not len(target):
         return np.empty((0, *ends[0][0].shape), np.uint8)
     frames = inbetween(left, right, target=target, order=order)
-    return np.stack(list(_with_mouths(frames, left, right, target=target, library=library)))
+    return np.stack(list(with_mouths(frames, left, right, target=target, library=library)))
 
 
 # --- The border frames, in between ------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
     return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
 
 
-def _with_mouths(base: Iterator, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
+def with_mouths(base: Iterator, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
     ends = [end for end in (left, right) if end is not None]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))
     m, scale = len(points), float(Head.fit(target).scale.mean())

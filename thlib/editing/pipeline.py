@@ -23,6 +23,7 @@ from thlib.clip import Clip, Video, Word, splice_clip, write
 from thlib.editing import frames as stage2
 from thlib.editing.context import MotionDiffusion
 from thlib.editing.motion import LipNet, between, heads_between
+from thlib.editing.refine import Crops, MouthNet, Repair, heard, repaired
 from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
@@ -35,6 +36,7 @@ CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 LONGEST = 12.0  # seconds of new video an edit may have
+WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
 
 
@@ -140,23 +142,25 @@ class Window:
 
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
-    lips: which of `nets`, by name, moves them: "diffusion", "regressor" (temporal convolutions) or "ridge"."""
+    lips: which of `nets`, by name, moves them: "diffusion", "regressor" (temporal convolutions), "ridge"; None: as the
+    method says. repair: how pictures are made (`refine.Repair`)."""
 
-    def __init__(self, nets: dict, *, lips: str = "regressor", weights: Sequence[Path] = ()):
-        if lips not in nets:
-            raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join(nets)}.")
-        self.nets, self.lips, self.weights = nets, lips, tuple(weights)
+    def __init__(self, nets: dict, *, lips: str | None = None, repair: Repair = WHOLE, weights: Sequence[Path] = ()):
+        movers = [name for name, net in nets.items() if not isinstance(net, MouthNet)]
+        if lips is not None and lips not in movers:
+            raise EditError(f"Lips by {lips!r} are unknown; take one of {', '.join(movers)}.")
+        self.nets, self.lips, self.repair, self.weights = nets, lips, repair, tuple(weights)
 
     @classmethod
-    def from_pretrained(cls, name: str = "default", *, lips: str = "regressor") -> Self:
+    def from_pretrained(cls, name: str = "default", *, lips: str | None = None, repair: Repair = WHOLE) -> Self:
         """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
         folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
         if not folder.is_dir():
             known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
             raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
-        kinds = {"diffusion": MotionDiffusion}
+        kinds = {"diffusion": MotionDiffusion, "predictor": MouthNet, "refiner": MouthNet}
         nets = {p.name: kinds.get(p.name, LipNet).from_pretrained(p).float().eval() for p in sorted(folder.glob("*/"))}
-        return cls(nets, lips=lips, weights=sorted((folder / lips).glob("*.safetensors")))
+        return cls(nets, lips=lips, repair=repair, weights=sorted(folder.glob("*/*.safetensors")))
 
     def __call__(
         self,
@@ -171,10 +175,14 @@ class TextEditPipeline:
 
         speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
                 in the footage, else espeak's voice as a placeholder (the notes say so).
-        method  "classic": the pictures are warped; seed: of the motion, where lips move by diffusion.
+        method  "diffusion" moves lips and repairs pictures by it; "classic": lips by the regressor, pictures by warps.
+        seed    of both diffusions: the same one gives the same result.
         EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit."""
-        if method != "classic":
-            raise EditError(f"The method {method!r} is unknown; take 'classic'.")
+        if method not in ("diffusion", "classic"):
+            raise EditError(f"The method {method!r} is unknown; take 'diffusion' or 'classic'.")
+        if method == "classic" and self.repair.refine != "none":
+            lips = self.lips or "regressor"
+            self = TextEditPipeline(self.nets, lips=lips, repair=Repair("none"), weights=self.weights)
         fps, total = source.fps, source.n_frames
         _check_words(words, source.duration)
         spans, sound = diff(words, edited_text), _dark(total, source.audio, source)
@@ -191,13 +199,14 @@ class TextEditPipeline:
         for patch in found:
             window = self.window(source, words, patch=patch, sound=sound, moved=moved)
             points.append(self.motion(window, seed=seed))
-            pictures = self.frames(window, points[-1])
+            pictures = self.frames(window, points[-1], seed=seed)
             first, last = _reach(patch, fps, total)
             new = sound.cut(first + moved, first + moved + window.n)
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             moved += patch.n_frames - (patch.k1 - patch.k0)
-        notes, how = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found), f"{method}, lips by {self.lips}"
+        notes = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found)
+        how = f"{method}, lips by {self.lips or method}"
         return Edit(source, pieces, points, retime(words, found), spans, notes, how, seed, self.weights)
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
@@ -226,7 +235,7 @@ class TextEditPipeline:
     def motion(self, window: Window, *, seed: int = 0, samples: int = 1) -> np.ndarray:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real footage.
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
-        net, real, points = self.nets[self.lips], window.footage, window.track.points
+        net, real, points = self.nets[self.lips or "diffusion"], window.footage, window.track.points
         if isinstance(net, MotionDiffusion):
             motion = net.motion(window.mel, window.motion, edit=window.edit, samples=samples, seed=seed).mean(0)
         else:
@@ -238,13 +247,18 @@ class TextEditPipeline:
         head = Head.fit(points, shape=real.shape)
         return heads_between(head, left=window.left, right=window.right, n=window.n).unfix(fixed)
 
-    def frames(self, window: Window, target: np.ndarray) -> np.ndarray:
+    def frames(self, window: Window, target: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """Stage 2: pictures uint8 (N, H, W, 3) at native resolution that show the landmarks `target` (N, 478, 3)."""
-        points, pictures = window.track.points, window.clip.frames
+        points, pictures, repair = window.track.points, window.clip.frames, self.repair
         left, right = (None if k is None else (pictures[k], points[k]) for k in window.border(range(len(points))))
         stays = np.flatnonzero(window.footage.visible)
-        library = [pictures[k] for k in stays], points[stays]  # views, none of them copied
-        return stage2.render(left, right, target=target, library=library)
+        library = ([pictures[k] for k in stays], points[stays]) if repair.reference == "nearest" else None  # views
+        if repair.refine == "none" or not len(target):
+            return stage2.render(left, right, target=target, library=library, order=repair.order)
+        sound = heard(window.mel)[window.edit]
+        crops = Crops.of(left, right, target=target, sound=sound, library=library, order=repair.order)
+        both = left is not None, right is not None
+        return crops.pasted(repaired(self.nets, crops, repair, seed=seed), both=both)
 
 
 def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:

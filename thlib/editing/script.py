@@ -24,7 +24,6 @@ class Span:
 
 def key(text: str) -> str:
     """What of a word is compared: letters, digits, spoken signs, inner apostrophes, case-folded; "" if it has none.
-
     >>> key("“Soon,”"), key("Don’t"), key("—")
     ('soon', "don't", '')"""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
@@ -33,7 +32,6 @@ def key(text: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """The words of a text as written, punctuation on them; dashes separate, tokens without a letter or digit go.
-
     >>> tokens("Place red — now, please.")
     ['Place', 'red', 'now,', 'please.']"""
     return [token for token in re.split(r"[\s–—]+", text) if key(token)]
@@ -44,7 +42,6 @@ def diff(words: Sequence[Word], edited_text: str) -> list[Span]:
 
     Old words without a letter or digit are inaudible: they never match, and what lies on both sides merges.
     Raises EditError where nothing changes, nothing stays, or there are no words.
-
     >>> diff([Word("bin", 0, 1), Word("blue", 1, 2)], "Bin red, now")
     [Span(first=1, last=2, new=('red,', 'now'))]"""
     heard, new = _heard(words), tokens(edited_text)
