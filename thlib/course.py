@@ -1,15 +1,14 @@
 """What a notebook sees: `start` begins a run, `Run.metric` records a number, `check` answers an exercise.
 
-Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them.
-"""
+Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them."""
 
 import ast
-import importlib.util
 import inspect
 import math
 import os
 import platform
 import random
+import runpy
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
@@ -50,22 +49,14 @@ class Run:
         better: "lower" or "higher"; next_best: the nearest rival's value in the notebook's own table, which must stay
         distinguishable; needs: a data set or "set/file" without which this metric may be missing. CourseError if a
         value is not finite or `better` is neither.
-
-        >>> run.metric("lip error of the edit", 0.031, "face scales", better="lower", next_best=0.048)
-        """
+        >>> run.metric("lip error of the edit", 0.031, "face scales", better="lower", next_best=0.048)"""
         if better not in ("lower", "higher"):
             raise CourseError(f"better={better!r} says nothing of metric {name!r}: give 'lower' or 'higher'")
         numbers = [float(v) for v in (value, next_best) if v is not None]
         if not all(map(math.isfinite, numbers)):
             raise CourseError(f"metric {name!r} is {numbers}, not finite: find the cell that made it so")
-        row = {
-            "name": name,
-            "value": numbers[0],
-            "unit": unit,
-            "better": better,
-            "next_best": (numbers + [None])[1],
-            "needs": needs,
-        }
+        row = {"name": name, "value": numbers[0], "unit": unit, "better": better, "needs": needs}
+        row["next_best"] = (numbers + [None])[1]
         if self.device == "cuda":
             import torch
 
@@ -78,9 +69,7 @@ def start(profile: str, seed: int, device: str) -> Run:
 
     device: "cpu", "cuda", or "auto" for the quickest at hand. CourseError for what is not there. From here on a cell
     that begins with `# needs: grid-s1/bbaf4p.mpg portraits` is passed over, with a word, where these data are missing.
-
-    >>> run = thlib.course.start(PROFILE, SEED, DEVICE)
-    """
+    >>> run = thlib.course.start(PROFILE, SEED, DEVICE)"""
     import torch
 
     if profile not in PROFILES:
@@ -121,16 +110,14 @@ def _passed_over(lines: list[str]) -> list[str]:
 @contextmanager
 def expect_error(kind: type[Exception]) -> Iterator[None]:
     """Show the error that this block teaches; CourseError if the block does not raise it.
-
     >>> with expect_error(thlib.errors.EditError):
-    ...     editor(video, words, "")
-    """
+    ...     editor(video, words, "")"""
     try:
         yield
     except kind as error:
         _show(f"{type(error).__name__}: {error}")
-        return
-    raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: the behaviour it teaches is gone")
+    else:
+        raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: what it teaches is gone")
 
 
 @dataclass(frozen=True)
@@ -149,9 +136,7 @@ def check(name: str, answer: Any) -> Any:
 
     name: "01.ear" is the check `ear` of notebook 01. A blank (`...`, None) counts as not answered. CourseError for an
     unknown name, and where the environment has THLIB_STRICT=1, for every answer that is not right.
-
-    >>> ear = course.check("01.ear", ear)
-    """
+    >>> ear = course.check("01.ear", ear)"""
     number, _, key = name.partition(".")
     known = checks(number)
     if key not in known:
@@ -194,11 +179,9 @@ def progress() -> None:
 @cache
 def checks(number: str) -> dict[str, Check]:
     """The checks of notebook `number` ("01") by name. CourseError where they are not: outside a clone."""
-    spec = importlib.util.spec_from_file_location(f"checks_{number}", file := CHECKS / f"{number}.py")
-    if not file.is_file():
+    if not (file := CHECKS / f"{number}.py").is_file():
         raise CourseError(f"there is no {file}: the exercises need a clone of the repository (make setup)")
-    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
-    return module.CHECKS
+    return runpy.run_path(str(file))["CHECKS"]
 
 
 def judged(exercise: Check, answer: Any) -> tuple[str, str]:
@@ -236,9 +219,7 @@ def _has_blank(answer: Any) -> bool:
 
 
 class _Note(str):
-    """A text that displays itself with a bundle of machine-readable MIME types."""
-
-    bundle: dict[str, Any]
+    """A text that displays itself with a `bundle` of machine-readable MIME types."""
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         return {"text/plain": str(self)} | self.bundle

@@ -1,7 +1,6 @@
 """The errors that thlib raises on purpose: each a sentence that says what was given, what is needed, what to do.
 
-`ThlibError` is the family; the command line prints its message on one line and exits with code 2.
-"""
+`ThlibError` is the family; the command line prints its message on one line and exits with code 2."""
 
 
 class ThlibError(Exception):

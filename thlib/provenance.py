@@ -122,8 +122,7 @@ def verify(path: str | Path) -> Report:
 
 def captions(words: Iterable[Word]) -> str:
     """WebVTT of the words: cues of at most two lines of 42 characters and six seconds, split at pauses of 0.6 s.
-    A cue stays a second where the next one leaves room. Text is escaped, so that a transcript stays text (W3C WebVTT).
-    """
+    A cue stays a second where the next one leaves room. Text is escaped: a transcript stays text (W3C WebVTT)."""
     cues: list[list[Word]] = []
     for word in (word for word in words if word.text.strip()):
         fits = cues and len(_lines([*cues[-1], word])) <= 2 and word.end - cues[-1][0].start <= 6

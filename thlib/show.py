@@ -1,8 +1,7 @@
 """What a notebook shows: a video with its sound, frames side by side, a transcript to edit, a face with its curves.
 
 Every view is one object that knows an HTML form, a still picture for pages that cannot play it, and its alt text.
-Those that a hand can move (`Live`) are widgets in a running notebook, drawn by static/<view>.js.
-"""
+Those that a hand can move (`Live`) are widgets in a running notebook, drawn by static/<view>.js."""
 
 # T frames  H height  W width  S samples  K controls
 import base64
@@ -101,9 +100,7 @@ class Live(View):
 def player(clip: Clip, alt: str, *, other: Clip | None = None, width: int = 480) -> Live:
     """The clip as a video with sound, `width` pixels wide: frame by frame, slower, in a loop, and, key b, in turns with
     `other` of its size, at the same time. Its still form is six of its frames, over six of the other's.
-
-    >>> player(clip, "She says nine.", other=edited).replay([{"frame": 12}, {"side": 1}])
-    """
+    >>> player(clip, "She says nine.", other=edited).replay([{"frame": 12}, {"side": 1}])"""
     clips, titles = ([clip], [""]) if other is None else ([clip, other], ["A", "B"])
     view, facts, media = _films(clips, alt, titles=titles, width=width)
     ends = facts["limits"]["frame"]
@@ -119,14 +116,13 @@ def sound(audio: np.ndarray, alt: str, *, rate: int = 16000, words: Sequence[Wor
     content, still = io.BytesIO(), _pixels(drawn)
     soundfile.write(content, audio, rate, format="WAV")
     source = f'<source src="data:audio/wav;base64,{_base64(content.getvalue())}" type="audio/wav">'
-    tag = f'<br><audio controls aria-label="{html.escape(alt, quote=True)}">{source}</audio>'
+    tag = f'<br><audio controls aria-label="{html.escape(alt)}">{source}</audio>'
     return View(picture(still, alt).html + tag, still, alt)
 
 
 def picture(image: np.ndarray, alt: str) -> View:
     """One picture uint8 (H, W, 3) with its alt text."""
-    label = html.escape(alt, quote=True)
-    return View(f'<img src="data:image/png;base64,{_base64(_png(image))}" alt="{label}">', image, alt)
+    return View(f'<img src="data:image/png;base64,{_base64(_png(image))}" alt="{html.escape(alt)}">', image, alt)
 
 
 def figure(drawn: Figure, alt: str) -> View:
@@ -172,7 +168,7 @@ def _films(clips, alt, *, titles, width):
     tags, rows = "", [clip.frames[np.linspace(0, len(clip.frames) - 1, 6).astype(int)] for clip in clips]
     for video, row, title in zip(videos, rows, titles):
         source = f'<source src="data:video/mp4;base64,{_base64(video)}" type="video/mp4">'
-        label, poster = html.escape(f"{title}: {alt}" if title else alt, quote=True), _base64(_png(row[3], ".jpg"))
+        label, poster = html.escape(f"{title}: {alt}" if title else alt), _base64(_png(row[3], ".jpg"))
         look = f'width="{width}" poster="data:image/jpeg;base64,{poster}" aria-label="{label}" title="{label}"'
         tags += f'<figure style="display: inline-block; margin: 4px"><figcaption>{html.escape(title)}</figcaption>'
         tags += f"<video controls loop playsinline {look}>{source}</video></figure>"
@@ -244,10 +240,8 @@ def _dragged(times: list[float], k: int, to: float) -> list[float]:
 
 def transcript(audio: np.ndarray, words: Sequence[Word], alt: str, *, rate: int = 16000) -> Transcript:
     """Mono sound (S,) as a waveform with the `words` heard in it, and under it their text to edit by mouse or keys.
-
     >>> show.transcript(sound, words, "one two").replay([{"select": [1, 2]}, {"replace": "three"}]).text
-    'one three'
-    """
+    'one three'"""
     times, view = [float(time) for w in words for time in (w.start, w.end)], sound(audio, alt, rate=rate, words=words)
     state = {"text": [[w.text, k] for k, w in enumerate(words)], "times": times, "select": [0, 0]}
     state |= {"past": [], "future": []}
@@ -309,9 +303,7 @@ def rig(
 class Dials:
     """Controls of ipywidgets by name, and under them the view `draw(**values)`, made anew when one is let go; above
     them a contact sheet of that view at `positions`, for pages without a kernel.
-
-    >>> Dials(draw, {"size": FloatSlider(0.4, max=1)}, positions=[{"size": 0.1}, {"size": 0.4}])
-    """
+    >>> Dials(draw, {"size": FloatSlider(0.4, max=1)}, positions=[{"size": 0.1}, {"size": 0.4}])"""
 
     def __init__(self, draw: Callable[..., View], controls: Json, *, positions: Sequence[Json]):
         self.controls, self._draw = controls, draw
@@ -342,7 +334,21 @@ def running(
     of less than 240 rows is enlarged by whole pixels, so that the curves can be read."""
     times = -(-240 // clip.size[0])
     height, width = (side * times for side in clip.size)
-    panel, (x0, x1) = _panel(clip, track, words, controls=controls, height=height)
+    drawn = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
+    axes = drawn.subplots(1 + len(controls), sharex=True)
+    _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)
+    axes[0].set_xlabel("")
+    middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
+    for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
+        axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
+        axis.set_ylim(0, 1)
+    for axis, name in zip(axes, ("sound", *controls)):
+        axis.set_ylabel(name, fontsize=7)
+        axis.tick_params(labelsize=6)
+    axes[-1].set_xlim(0, clip.duration)
+    axes[-1].set_xlabel("seconds", fontsize=7)
+    panel = _pixels(drawn)[:height]
+    x0, x1 = axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]  # columns of the first and last sample
     frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)
     for k, frame in enumerate(clip.frames):
         large = frame.repeat(times, 0).repeat(times, 1)
@@ -352,24 +358,6 @@ def running(
         x = width + round(x0 + (x1 - x0) * (k + 0.5) / len(frames))
         frames[k, :, x - 1 : x + 1] = (213, 94, 0)
     return Clip(frames, clip.fps, clip.audio, clip.audio_rate)
-
-
-def _panel(clip: Clip, track: FaceTrack, words: Sequence[Word], *, controls: Sequence[str], height: int):
-    """Waveform and curves as a picture of `height` rows, and the columns at which they begin and end."""
-    drawn = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
-    axes = drawn.subplots(1 + len(controls), sharex=True)
-    _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)
-    middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
-    for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
-        axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
-        axis.set_ylim(0, 1)
-    for axis, name in zip(axes, ("sound", *controls)):
-        axis.set_ylabel(name, fontsize=7)
-        axis.tick_params(labelsize=6)
-    axes[0].set_xlabel("")
-    axes[-1].set_xlim(0, clip.duration)
-    axes[-1].set_xlabel("seconds", fontsize=7)
-    return _pixels(drawn)[:height], axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]
 
 
 def _wave(axis: Axes, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:

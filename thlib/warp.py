@@ -36,7 +36,6 @@ class ThinPlateSpline:
     source     float (..., N, 2), N >= 3, not all on one line; leading axes are batches.
     smoothing  0 interpolates; larger values bend less and miss the targets (added to the kernel's diagonal, in the
                squared unit of `source`, as in `scipy.interpolate.RBFInterpolator`).
-
     >>> spline = ThinPlateSpline(points)              # (N, 2)
     >>> spline.apply(targets, grid)                   # (N, D), (M, 2) -> (M, D)
 

@@ -38,8 +38,7 @@ class Patch:
     span    the old words [first, last) that `words` replace (several spans of the script where these are close).
     audio   float32 (S, C) at the clip's rate, cut to the sample where `clip.splice` puts it.
     words   the new words, and kept ones between close spans, in seconds from the start of the patch.
-    source  "recording", "footage", "espeak" or "cut" (a deletion), joined by " + ".   notes  sentences on the source.
-    """
+    source  "recording", "footage", "espeak", "cut" (a deletion), joined by " + ".   notes  sentences on the source."""
 
     span: Span
     k0: int

@@ -101,8 +101,7 @@ def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") ->
     relative     x_S + a (x_t - x_0), a² the ratio of hull areas, anchored at the first frame (FOMM, Siarohin 2019).
     best_frame   the same, anchored at the frame that is most like the source.
     closed_form  the driver's points, each frame scaled by `closed_form` and laid on the source's centroid: no anchor.
-    classic      the source's own face with the driver's expression, turns and moves; its size stays, no anchor either.
-    """
+    classic      the source's own face with the driver's expression, turns, moves; its size stays, no anchor either."""
     if mode not in MODES:
         raise DataError(f"There is no mode {mode!r}; take one of {', '.join(MODES)}.")
     own, theirs = source.points[0].astype(float), driving.points.astype(float)

@@ -98,8 +98,7 @@ def person(seed: int) -> Person:
 
 def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, shift: np.ndarray | None = None) -> Head:
     """Heads at yaw, pitch, roll (T, 3) in degrees, as `landmarks.head_angles` has them, turned about the neck.
-    height: of the face, over the frame's; shift (T, 2): of the neck, in eye-corner units. The frontal face is centred.
-    """
+    height: of the face, over the frame's; shift (T, 2): of the neck, in eye-corner units. A frontal face is centred."""
     rotation = Rotation.from_euler("YXZ", np.asarray(angles, float) * [-1, 1, 1], degrees=True).as_matrix()
     scale = np.full(len(rotation), height * size[0] / FACE_HEIGHT)
     centre = np.array([size[1] / 2, size[0] * 0.49, 0]) - scale[0] * np.array([0, 0.37, 0])

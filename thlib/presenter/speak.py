@@ -4,8 +4,7 @@
     done.save("hello.mp4")                              # its track, words and provenance lie beside it
 
 Co-articulation by dominance functions (Cohen & Massaro 1993, "Modeling coarticulation in synthetic visual speech"):
-each phone pulls every control towards its target; its pull fades with the distance in time, and the pulls are averaged.
-"""
+each phone pulls every control towards its target, less with the distance in time, and the pulls are averaged."""
 
 # T frames  P phones  K controls (52)
 import functools
