@@ -75,6 +75,8 @@ class MouthNet(ModelMixin, ConfigMixin):
         size = {"in_channels": 3 * inputs * shuffle**2, "out_channels": 3 * shuffle**2, "block_out_channels": widths}
         kind = {"layers_per_block": 1, "norm_num_groups": 8, "add_attention": False, "class_embed_type": "identity"}
         self.unet = UNet2DModel(**size, **blocks, **kind)
+        nn.init.zeros_(self.unet.conv_out.weight)  # untrained, it adds nothing
+        nn.init.zeros_(self.unet.conv_out.bias)
         self.sound = nn.Sequential(nn.Linear(80 * (2 * HEARD + 1), 128), nn.SiLU(), nn.Linear(128, 4 * widths[0]))
         self.register_buffer("unit", torch.ones(2))  # of the residual to a predictor's guess, to the warped frames
 
