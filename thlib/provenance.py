@@ -54,7 +54,12 @@ def badge(frames: np.ndarray, text: str = "AI-edited") -> np.ndarray:
     """A copy of frames uint8 (T, H, W, 3) with a small badge in the lower right corner, which never covers the centre:
     it is at most 0.4 W wide and 0.4 H high."""
     height, width = frames.shape[1:3]
-    patch = _patch(text, min(max(10, height / 18), 0.4 * height), 0.4 * width)  # (h, w, 3)
+    (columns, rows), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 2, 5)
+    canvas = np.zeros((rows + below + 24, columns + 36, 3), np.uint8)  # drawn large, then averaged down
+    cv2.putText(canvas, text, (18, rows + 14), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 5, cv2.LINE_AA)
+    scale = min(min(max(10, height / 18), 0.4 * height) / canvas.shape[0], 0.4 * width / canvas.shape[1])
+    size = [max(1, int(scale * side)) for side in canvas.shape[1::-1]]
+    patch = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)  # (h, w, 3)
     out, bottom, right = frames.copy(), *(side - round(min(height, width) / 50) for side in (height, width))
     window = out[:, bottom - patch.shape[0] : bottom, right - patch.shape[1] : right]
     window[:] = np.rint(0.2 * window + 0.8 * patch)
@@ -152,16 +157,6 @@ def _lines(words: list[Word]) -> list[str]:
 def _clock(seconds: float) -> str:
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
-
-
-def _patch(text: str, height: float, width: float) -> np.ndarray:
-    """White text on black, uint8 (h, w, 3), at most `height` by `width` pixels: drawn large, then averaged down."""
-    (columns, rows), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 2, 5)
-    canvas = np.zeros((rows + below + 24, columns + 36, 3), np.uint8)
-    cv2.putText(canvas, text, (18, rows + 14), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 5, cv2.LINE_AA)
-    scale = min(height / canvas.shape[0], width / canvas.shape[1])
-    size = [max(1, int(scale * side)) for side in canvas.shape[1::-1]]
-    return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
 def _sidecar(path: str | Path) -> Path:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
 from thlib.mesh import NAMED, ids
 
+Array = np.ndarray
 FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, ids(NAMED["filling"])]))  # the landmarks that carry a warp
 STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
@@ -51,15 +53,11 @@ class ThinPlateSpline:
         n = source.shape[-2]
         eye = torch.eye(n, dtype=source.dtype, device=source.device)
         kernel = _phi(_pairwise(self.points, self.points)) + smoothing / self.scale**2 * eye
-        affine = self._affine(self.points)  # (..., N, 3)
+        affine = F.pad(self.points, (1, 0), value=1)  # (..., N, 3)
         top = torch.cat([kernel, affine], -1)
         bottom = torch.cat([affine.mT, affine.new_zeros((*affine.shape[:-2], 3, 3))], -1)
         self.matrix = torch.cat([top, bottom], -2)  # (..., N+3, N+3)
         self._lu = torch.linalg.lu_factor(self.matrix)
-
-    @staticmethod
-    def _affine(points: torch.Tensor) -> torch.Tensor:
-        return torch.cat([torch.ones_like(points[..., :1]), points], -1)
 
     def apply(self, target: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
         """Values (..., M, D) at `query` (..., M, 2) of the spline that takes the source points to `target` (..., N, D).
@@ -68,19 +66,18 @@ class ThinPlateSpline:
         weights, points = weights.to(query.dtype), self.points.to(query.dtype)  # (..., N+3, D), (..., N, 2)
         n = points.shape[-2]
         query = (query - self.centre.to(query.dtype)) / self.scale.to(query.dtype)
-        return _phi(_pairwise(query, points)) @ weights[..., :n, :] + self._affine(query) @ weights[..., n:, :]
+        affine = F.pad(query, (1, 0), value=1)
+        return _phi(_pairwise(query, points)) @ weights[..., :n, :] + affine @ weights[..., n:, :]
 
 
-def border_points(size: tuple[int, int], *, per_side: int = 4) -> np.ndarray:
+def border_points(size: tuple[int, int], *, per_side: int = 4) -> Array:
     """Evenly spaced points on the edge of a picture of `size` (H, W): float64 (4 * per_side, 2) as x, y."""
     t = np.arange(per_side) / per_side
     sides = [(t, 0 * t), (0 * t + 1, t), (1 - t, 0 * t + 1), (0 * t, 1 - t)]
     return np.concatenate([np.stack(side, -1) for side in sides]) * np.array(size[::-1], float)
 
 
-def dense_flow(
-    source: np.ndarray, values: np.ndarray, *, box: tuple, step: int = 4, smoothing: float = 0
-) -> np.ndarray:
+def dense_flow(source: Array, values: Array, *, box: tuple, step: int = 4, smoothing: float = 0) -> Array:
     """Spline through `values` (N, D) at `source` (N, 2), at every pixel centre of `box`: float32 (H, W, D).
 
     box   (x0, y0, x1, y1) in whole pixels.
@@ -103,7 +100,7 @@ def dense_flow(
     return flow.reshape(*flow.shape[:2], -1)[step : step + height, step : step + width]
 
 
-def sample(frame: np.ndarray, flow: np.ndarray, *, box: tuple) -> np.ndarray:
+def sample(frame: Array, flow: Array, *, box: tuple) -> Array:
     """The picture `frame` (H, W, C) looked up at every pixel centre of `box` displaced by `flow` (h, w, 2): (h, w, C).
     Bicubic; outside of the frame its edge goes on. Zero flow gives the frame's own pixels, exactly."""
     x = np.arange(box[0], box[2], dtype=np.float32) + flow[..., 0]
@@ -111,23 +108,15 @@ def sample(frame: np.ndarray, flow: np.ndarray, *, box: tuple) -> np.ndarray:
     return cv2.remap(frame, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def warp_frame(
-    frame: np.ndarray, from_points: np.ndarray, *, to_points: np.ndarray, step: int = 4, smoothing: float = 0.0
-) -> np.ndarray:
+def warp_frame(frame: Array, from_points: Array, *, to_points: Array, step: int = 4) -> Array:
     """The picture with what lies at `from_points` (N, 2+) moved to `to_points` (N, 2+), pixels: same shape and type.
     Points on the frame's edge are held fixed. Equal points give the frame back, exactly."""
-    return _warps([frame], [from_points], to_points, step=step, smoothing=smoothing)[0]
+    return _warps([frame], [from_points], to_points, step=step)[0]
 
 
 def interpolate(
-    frame_a: np.ndarray,
-    frame_b: np.ndarray,
-    *,
-    points_a: np.ndarray,
-    points_b: np.ndarray,
-    u: float,
-    target: np.ndarray | None = None,
-) -> np.ndarray:
+    frame_a: Array, frame_b: Array, *, points_a: Array, points_b: Array, u: float, target: Array | None = None
+) -> Array:
     """The picture a share `u` in [0, 1] of the way from `frame_a` to `frame_b`: uint8 (H, W, 3).
     Both are warped to the landmarks (N, 2+) interpolated at u, or to `target` where given, and cross-dissolved.
     Without a target u = 0 and u = 1 return the ends, exactly."""
@@ -137,7 +126,7 @@ def interpolate(
     return np.rint((1 - u) * a.astype(np.float32) + u * b.astype(np.float32)).astype(frame_a.dtype)
 
 
-def _warps(frames: list, points: list, target: np.ndarray, *, step: int = 4, smoothing: float = 0.0) -> list:
+def _warps(frames: list, points: list, target: Array, *, step: int = 4) -> list:
     # One spline on the target's points serves all the frames: the displacements are its values side by side.
     target = np.asarray(target, np.float64)[:, :2]
     height, width = frames[0].shape[:2]
@@ -145,12 +134,12 @@ def _warps(frames: list, points: list, target: np.ndarray, *, step: int = 4, smo
     moves = [np.asarray(p, np.float64)[:, :2] - target for p in points]
     values = np.concatenate([np.concatenate(moves, -1), np.zeros((len(edge), 2 * len(points)))])  # (N+edge, 2K)
     box = (0, 0, width, height)
-    flow = dense_flow(np.concatenate([target, edge]), values, box=box, step=step, smoothing=smoothing)
+    flow = dense_flow(np.concatenate([target, edge]), values, box=box, step=step)
     return [sample(frame, flow[..., 2 * k : 2 * k + 2], box=box) for k, frame in enumerate(frames)]
 
 
 # --- faces ------------------------------------------------------------------------------------------------------------
-def control_points(points: np.ndarray) -> np.ndarray:
+def control_points(points: Array) -> Array:
     """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
     head = Head.fit(points)
     ring = neutral()[OVAL[::3]] * [RING, RING, 1]
@@ -159,15 +148,15 @@ def control_points(points: np.ndarray) -> np.ndarray:
 
 
 def face_flows(
-    target: np.ndarray, sources: Sequence[np.ndarray], *, box: tuple, scale: float, stiffness: float = STIFFNESS
-) -> list[np.ndarray]:
+    target: Array, sources: Sequence[Array], *, box: tuple, scale: float, stiffness: float = STIFFNESS
+) -> list[Array]:
     """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
     values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
     flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=stiffness * scale**2)
     return [flow[..., 2 * k : 2 * k + 2] for k in range(len(sources))]
 
 
-def surroundings(controls: np.ndarray, reach: float) -> tuple[tuple, np.ndarray]:
+def surroundings(controls: Array, reach: float) -> tuple[tuple, Array]:
     """The box (x0, y0, x1, y1) of control points (T, P, 2) and `reach` pixels around, and points on its edge."""
     low, high = np.floor(controls.min((0, 1)) - reach), np.ceil(controls.max((0, 1)) + reach)
     return (*low.astype(int).tolist(), *high.astype(int).tolist()), low + border_points((1, 1)) * (high - low)
@@ -183,7 +172,7 @@ def cut_of(box: tuple, of: tuple) -> tuple[slice, slice]:
     return slice(box[1] - of[1], box[3] - of[1]), slice(box[0] - of[0], box[2] - of[0])
 
 
-def fade_out(box: tuple, width: float) -> np.ndarray:
+def fade_out(box: tuple, width: float) -> Array:
     """Weights float32 (h, w, 1) that fall to 0 over `width` pixels towards the edge of `box`."""
     x, y = (np.minimum(np.arange(n) + 0.5, np.arange(n)[::-1] + 0.5) for n in (box[2] - box[0], box[3] - box[1]))
     return (np.minimum(x, y[:, None]) / width).clip(max=1).astype(np.float32)[..., None]

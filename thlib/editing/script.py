@@ -64,8 +64,18 @@ def apply(
     delete   "bin", "f#1"
     All refer to `words`, none to another command's result. Raises EditError for a malformed command, a phrase
     that is not there or not unique, and for two commands on the same word."""
-    edits = [_replacement(words, command) for command in replace]
-    edits += [_insertion(words, command) for command in insert]
+    edits = []
+    for command in replace:
+        old, equals, new = command.partition("=")
+        if not equals or new[:1] == ">" or "=" in new or not tokens(new) or not key(old):
+            raise EditError(f'"{command}" is not a replacement: write it as "old=new", such as "now=soon".')
+        edits.append((Span(*_find(words, old), tuple(tokens(new))), command))
+    for command in insert:
+        anchor, arrow, new = command.partition("=>")
+        if not arrow or "=" in new or not tokens(new):
+            raise EditError(f'"{command}" is not an insertion: write it as "word=>new", or "=>new" for the start.')
+        at = _find(words, anchor)[1] if anchor.strip() else _heard(words)[0]
+        edits.append((Span(at, at, tuple(tokens(new))), command))
     edits += [(Span(*_find(words, command), ()), command) for command in delete]
     if not edits:
         raise EditError('No edit was given: write at least one, such as --replace "now=soon".')
@@ -88,21 +98,6 @@ def neighbours(words: Sequence[Word], first: int, last: int) -> tuple[str, str]:
     """Keys of the words on both sides of [first, last), "" at an end."""
     said = ["", *(key(word.text) for word in words), ""]
     return said[first], said[last + 1]
-
-
-def _replacement(words: Sequence[Word], command: str) -> tuple[Span, str]:
-    old, equals, new = command.partition("=")
-    if not equals or new[:1] == ">" or "=" in new or not tokens(new) or not key(old):
-        raise EditError(f'"{command}" is not a replacement: write it as "old=new", such as "now=soon".')
-    return Span(*_find(words, old), tuple(tokens(new))), command
-
-
-def _insertion(words: Sequence[Word], command: str) -> tuple[Span, str]:
-    anchor, arrow, new = command.partition("=>")
-    if not arrow or "=" in new or not tokens(new):
-        raise EditError(f'"{command}" is not an insertion: write it as "word=>new", or "=>new" for the start.')
-    at = _find(words, anchor)[1] if anchor.strip() else _heard(words)[0]
-    return Span(at, at, tuple(tokens(new))), command
 
 
 def _heard(words: Sequence[Word]) -> list[int]:

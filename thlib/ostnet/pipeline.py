@@ -113,7 +113,11 @@ def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") ->
     elif mode == "classic":
         moved = _carried(source, driving)
     else:
-        anchor = theirs[_most_like(own, theirs) if mode == "best_frame" else 0]
+        anchor = theirs[0]
+        if mode == "best_frame":  # whose 68 points, centred and of hull area 1, differ least from the source's
+            shapes = [p[IBUG68, :2] - p[IBUG68, :2].mean(0) for p in (own, *theirs)]
+            first, *others = [s / np.sqrt(ConvexHull(s).volume) for s in shapes]
+            anchor = theirs[np.argmin([((s - first) ** 2).sum() for s in others])]
         ours, his = (ConvexHull(points[:, :2]).volume for points in (own, anchor))
         moved = own + np.sqrt(ours / his) * (theirs - anchor)
     return moved.astype(np.float32)
@@ -132,13 +136,6 @@ def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
     turn = Rotation.from_rotvec(turn.as_rotvec() * shorter[:, None]) * Rotation.from_matrix(ours.rotation[0])
     shift = ours.shift + (theirs.shift - theirs.shift.mean(0)) * (ours.scale[0] / theirs.scale.mean())
     return Head(turn.as_matrix(), np.repeat(ours.scale, len(shift)), shift).unfix(fixed)
-
-
-def _most_like(own: np.ndarray, theirs: np.ndarray) -> int:
-    """The frame of (T, 478, 3) whose 68 points, centred and of hull area 1, differ least from those of (478, 3)."""
-    shapes = [p[IBUG68, :2] - p[IBUG68, :2].mean(0) for p in (own, *theirs)]
-    first, *others = [s / np.sqrt(ConvexHull(s).volume) for s in shapes]
-    return int(np.argmin([((s - first) ** 2).sum() for s in others]))
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -213,15 +210,9 @@ class OSTNetPipeline:
         return replace(sound, frames=np.stack(list(frames)))
 
     def save(
-        self,
-        out: str | Path,
-        source_image: Picture,
-        *,
-        driving: Clip | Video,
-        mode: str = "classic",
-        face: int | None = None,
-        badge: bool = True,
-    ) -> Path:
+        self, out: str | Path, source_image: Picture, *, driving: Clip | Video, mode: str = "classic",
+        face: int | None = None, badge: bool = True,
+    ) -> Path:  # fmt: skip
         """Write what the call returns to `out`, frame by frame, with a badge on it and its provenance beside it."""
         frames, sound = _reenacted(source_image, driving, mode, face)
         shown = sha256(source_image) if isinstance(source_image, str | Path) else None
