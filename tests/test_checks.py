@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import build_course
+import exercises as judge
 import matplotlib
 import pytest
 from conftest import ROOT, require
@@ -154,18 +155,18 @@ def answer(exercise: Exercise, text: str) -> object:
 
 def verdicts(exercise: Exercise, check: course.Check, wrong: list) -> list[str]:
     """What its check says wrongly: of the solution, of the stub, of the library's answer, of the wrong ones."""
-    told, given = [], [("solution", exercise.solution, course.PASSED), ("stub", exercise.stub, course.OPEN)]
+    told, given = [], [("solution", exercise.solution, judge.PASSED), ("stub", exercise.stub, judge.OPEN)]
     for what, text, right in given:
         try:
-            verdict, why = course.judged(check, answer(exercise, text))
+            verdict, why = judge.judged(check, answer(exercise, text))
         except Exception as error:
             verdict, why = "no verdict", f"run alone it stops with {type(error).__name__}: {error}"
         told += [f"its {what} is {verdict!r}, not {right!r}: {why}"] * (verdict != right)
-    verdict, why = course.judged(check, check.library)
-    told += [f"the library's answer is {verdict!r}: {why}"] * (verdict != course.PASSED)
-    reasons = [course.judged(check, one) for one in wrong]
-    told += [f"wrong answer {k} is {verdict!r}" for k, (verdict, _) in enumerate(reasons) if verdict != course.WRONG]
-    if not any(verdict == course.WRONG and not why.startswith("it stopped with") for verdict, why in reasons):
+    verdict, why = judge.judged(check, check.library)
+    told += [f"the library's answer is {verdict!r}: {why}"] * (verdict != judge.PASSED)
+    reasons = [judge.judged(check, one) for one in wrong]
+    told += [f"wrong answer {k} is {verdict!r}" for k, (verdict, _) in enumerate(reasons) if verdict != judge.WRONG]
+    if not any(verdict == judge.WRONG and not why.startswith("it stopped with") for verdict, why in reasons):
         told.append("no wrong answer is told by the judge itself: all of them stop it")
     return told
 
@@ -218,12 +219,12 @@ def tiny(tmp_path, monkeypatch):
             },
         )
         (tmp_path / "07.py").write_text(checks)
-        course.checks.cache_clear()
+        course._loaded.cache_clear()
         return tmp_path / "07_tiny.ipynb"
 
     monkeypatch.setattr(course, "CHECKS", tmp_path)
     yield write
-    course.checks.cache_clear()
+    course._loaded.cache_clear()
 
 
 def faults(notebook: Path, wrong: dict[str, list] = WRONG) -> list[str]:

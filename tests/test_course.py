@@ -76,9 +76,8 @@ def exercise(monkeypatch, tmp_path):
     """A function that writes a notebook's checks and returns the texts that `check` and `progress` then show."""
     shown = []
     monkeypatch.setattr(course, "CHECKS", tmp_path)
-    monkeypatch.setattr(course, "_tried", {})
     monkeypatch.setattr("IPython.display.display", shown.append)
-    course.checks.cache_clear()
+    course._loaded.cache_clear()
     (tmp_path / "07.py").write_text(
         "from thlib.course import Check\nSQUARE = lambda x: x * x\n"
         "def judge(f):\n    return '' if f(2) == 4 else f'for 2 you give {f(2)}; the square is 4'\n"
@@ -86,7 +85,7 @@ def exercise(monkeypatch, tmp_path):
         "          'choice': Check(lambda v: '' if v['a'] == 'ours' else 'no', library={'a': 'ours'}, hint='')}\n"
     )
     yield shown
-    course.checks.cache_clear()
+    course._loaded.cache_clear()
 
 
 def blank_expression(x):
@@ -122,7 +121,7 @@ def test_a_right_answer_comes_back_and_a_wrong_one_is_told(exercise):
     assert exercise[-1] == "✓ 07.square: passed"
     assert course.check("07.square", lambda x: x + 1) is course.checks("07")["square"].library
     assert "✗ 07.square: not right yet: for 2 you give 3; the square is 4\n" in exercise[-1]
-    assert exercise[-1]._repr_mimebundle_()[course.CHECK]["verdict"] == course.WRONG
+    assert exercise[-1]._repr_mimebundle_()[course.CHECK]["verdict"] == "not right yet"
 
 
 def test_the_hint_comes_with_the_third_wrong_answer_and_a_blank_is_none(exercise):

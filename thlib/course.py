@@ -2,21 +2,17 @@
 
 Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them."""
 
-import ast
-import inspect
+import importlib.util
 import math
 import os
 import platform
 import random
-import runpy
-import textwrap
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,9 +24,7 @@ from thlib.errors import CourseError
 
 PROFILES = ("smoke", "laptop", "gpu")
 RUN, METRIC, CHECK = (f"application/vnd.thlib.{kind}+json" for kind in ("run", "metric", "check"))
-CHECKS = Path(__file__).resolve().parents[1] / "notebooks" / "checks"
-PASSED, WRONG, OPEN = "passed", "not right yet", "not answered yet"
-_tried: dict[str, tuple[str, int]] = {}  # check -> its last verdict and the number of answers, of this session
+CHECKS, EXERCISES = (Path(__file__).resolve().parents[1] / file for file in ("notebooks/checks", "tools/exercises.py"))
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Run:
             import torch
 
             row["gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        _show(f"{name}: {numbers[0]:.4g} {unit} ({better} is better)", METRIC, row)
+        tell(f"{name}: {numbers[0]:.4g} {unit} ({better} is better)", METRIC, row=row)
 
 
 def start(profile: str, seed: int, device: str) -> Run:
@@ -94,7 +88,7 @@ def start(profile: str, seed: int, device: str) -> Run:
         old = [step for step in shell.input_transformers_post if getattr(step, "__name__", "") != _passed_over.__name__]
         shell.input_transformers_post = [*old, _passed_over]
     row = {"profile": profile, "seed": seed, "device": chosen, "device_name": name, "versions": versions}
-    _show("\n".join(lines), RUN, row)
+    tell("\n".join(lines), RUN, row=row)
     return Run(profile, seed, chosen)
 
 
@@ -115,7 +109,7 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        _show(f"{type(error).__name__}: {error}")
+        tell(f"{type(error).__name__}: {error}")
     else:
         raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: what it teaches is gone")
 
@@ -137,22 +131,12 @@ def check(name: str, answer: Any) -> Any:
     name: "01.ear" is the check `ear` of notebook 01. A blank (`...`, None) counts as not answered. CourseError for an
     unknown name, and where the environment has THLIB_STRICT=1, for every answer that is not right.
     >>> ear = course.check("01.ear", ear)"""
-    number, _, key = name.partition(".")
-    known = checks(number)
-    if key not in known:
-        raise CourseError(f"there is no check {name!r}: choose from {', '.join(f'{number}.{key}' for key in known)}")
-    verdict, told = judged(known[key], answer)
-    if answer is known[key].library and not isinstance(answer, str | float | int):  # of an earlier call
-        verdict, told = OPEN, "run the cell with your answer, then this one"
-    _tried[name] = (verdict, tries := _tried.get(name, ("", 0))[1] + (verdict != OPEN))
-    text = f"{'✓✗…'[(PASSED, WRONG, OPEN).index(verdict)]} {name}: {verdict}" + f": {told}" * bool(told)
-    hint = {1: "Two more tries, then a hint.", 2: "One more try, then a hint."}.get(tries, f"Hint: {known[key].hint}")
-    text += f"\n{hint}" * (verdict == WRONG)
-    text += "" if verdict == PASSED else "\nUntil then the notebook goes on with the library's answer."
-    _show(text, CHECK, {"name": name, "verdict": verdict, "told": told})
-    if verdict != PASSED and os.environ.get("THLIB_STRICT") == "1":
-        raise CourseError(f"{name} is {verdict}: {told or 'fill in its blanks'}")
-    return answer if verdict == PASSED else known[key].library
+    return _loaded(EXERCISES).check(name, answer)
+
+
+def progress() -> None:
+    """Show a table of this notebook's exercises: their verdicts, and how often each was answered."""
+    _loaded(EXERCISES).progress()
 
 
 def choices(right: dict[str, str], *, hint: str) -> Check:
@@ -165,57 +149,19 @@ def choices(right: dict[str, str], *, hint: str) -> Check:
     return Check(judge, right, hint)
 
 
-def progress() -> None:
-    """Show a table of this notebook's exercises: their verdicts, and how often each was answered."""
-    numbers = sorted({name.partition(".")[0] for name in _tried})
-    names = [f"{number}.{key}" for number in numbers for key in checks(number)]
-    rows = [("exercise", "verdict", "answers"), *((n, *map(str, _tried.get(n, (OPEN, 0)))) for n in names)]
-    told = f"{sum(verdict == PASSED for _, verdict, _ in rows)} of {len(names)} exercises passed"
-    cells = ["".join(f"<t{'hd'[k > 0]}>{escape(value)}" for value in row) for k, row in enumerate(rows)]
-    html = f"<table><caption>{told}</caption><tr>{'<tr>'.join(cells)}</table>"
-    _show("\n".join([told, *(f"{a:24} {b:18} {c}" for a, b, c in rows)]), "text/html", html)
+def checks(number: str) -> dict[str, Check]:
+    """The checks of notebook `number` ("01") by name. CourseError where they are not: outside a clone."""
+    return _loaded(CHECKS / f"{number}.py").CHECKS
 
 
 @cache
-def checks(number: str) -> dict[str, Check]:
-    """The checks of notebook `number` ("01") by name. CourseError where they are not: outside a clone."""
-    if not (file := CHECKS / f"{number}.py").is_file():
+def _loaded(file: Path) -> ModuleType:
+    """A module of a clone: exercises and their checks are not in a wheel."""
+    if not file.is_file():
         raise CourseError(f"there is no {file}: the exercises need a clone of the repository (make setup)")
-    return runpy.run_path(str(file))["CHECKS"]
-
-
-def judged(exercise: Check, answer: Any) -> tuple[str, str]:
-    """The verdict on an answer, and what is wrong with it; whatever the answer raises is told in a sentence."""
-    if _has_blank(answer):
-        return OPEN, ""
-    try:
-        told = exercise.judge(answer)
-    except Exception as error:  # of a student's code: anything
-        told = f"it stopped with {type(error).__name__}: {' '.join(str(error).split())}"
-        files = {function.__code__.co_filename for function in _functions(answer)}
-        lines = [f.line for f in traceback.extract_tb(error.__traceback__) if f.filename in files and f.line]
-        told += f" (in your line `{lines[-1]}`)" if lines else ""
-    return (WRONG, told) if told else (PASSED, "")
-
-
-def _functions(answer: Any) -> list[Any]:
-    found = vars(answer).values() if inspect.isclass(answer) else [answer]
-    return [value for value in found if inspect.isfunction(value)]
-
-
-def _has_blank(answer: Any) -> bool:
-    """Whether a value is or holds None or `...`, or a function's text does (`x[..., 0]` is no blank)."""
-    if isinstance(answer, dict | list | tuple):
-        return any(map(_has_blank, answer.values() if isinstance(answer, dict) else answer))
-    for function in _functions(answer):
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        except (OSError, SyntaxError):  # no text, or a lambda in the middle of a line
-            continue
-        meant = {id(e) for n in ast.walk(tree) if isinstance(n, ast.Subscript) for e in getattr(n.slice, "elts", [])}
-        if any(getattr(n, "value", 0) is ... and id(n) not in meant for n in ast.walk(tree)):
-            return True
-    return answer is None or answer is ...
+    spec = importlib.util.spec_from_file_location(f"of_clone_{file.stem}", file)
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
 
 
 class _Note(str):
@@ -227,7 +173,8 @@ class _Note(str):
     __repr__ = str.__str__
 
 
-def _show(text: str, mime: str = "", row: Any = None) -> None:
+def tell(text: str, mime: str = "", *, row: Any = None) -> None:
+    """Show a text, and give the notebook `row` with it as an output of the MIME type `mime`."""
     from IPython.display import display
 
     note = _Note(text)
