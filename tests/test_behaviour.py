@@ -112,20 +112,16 @@ def test_a_seed_is_an_int_or_a_generator_and_repeats(call):
     np.testing.assert_array_equal(call(2000, 60, seed=7), first[first < 2000] if first.ndim == 1 else first[:2000])
 
 
-def test_the_law_comes_back_from_blinks():
-    rates = np.random.default_rng(0).lognormal(3.0, 0.3, 20000)
-    fitted = behaviour.fit_blink_law(1800 / rates, 30)
-    np.testing.assert_allclose(fitted, (3.0, 0.3), atol=0.01)
-    with_doubles = behaviour.fit_blink_law(np.concatenate([1800 / rates, np.full(5000, 10)]), 30)  # 180 a minute
-    assert with_doubles == pytest.approx(fitted)
-    with pytest.raises(DataError, match=r"0\.6 s"):
-        behaviour.fit_blink_law(np.array([5, 9]), 30)
+def law(intervals, fps):
+    """behaviour.LAW from the frames (N,) between blinks, without those of more than 100 a minute."""
+    rates = 60 * fps / np.asarray(intervals, float)
+    return np.log(rates[rates <= behaviour.RATES[1]]).mean(), np.log(rates[rates <= behaviour.RATES[1]]).std()
 
 
 def test_the_law_is_that_of_emoface_s_data(mirror):
     found = np.load(mirror / "emoface-sample" / "blink_vec7_interval_svm.npy", allow_pickle=False)
     assert len(found) == 445
-    fitted = behaviour.fit_blink_law(found, 30)
+    fitted = law(found, 30)
     assert [round(x, 4) for x in fitted] == [3.5180, 0.5324]
     assert [round(x, 3) for x in fitted] == [*behaviour.LAW]
 

@@ -66,14 +66,6 @@ def _narrowed(curves: Curves, openness: np.ndarray) -> Curves:
     return replace(curves, values=values)
 
 
-def fit_blink_law(intervals: np.ndarray, fps: Fraction | float) -> tuple[float, float]:
-    """LAW from the frames (N,) between blinks at `fps`, without those of more than 100 a minute (RATES)."""
-    rates = 60 * float(fps) / np.asarray(intervals, float)
-    if not (rates <= RATES[1]).any():
-        raise DataError(f"There is no law in {len(rates)} intervals: some of at least {60 / RATES[1]} s are needed.")
-    return np.log(rates[rates <= RATES[1]]).mean(), np.log(rates[rates <= RATES[1]]).std()
-
-
 def blinks(ear: np.ndarray, fps: Fraction | float, *, shut: Callable | None = None) -> list[tuple[int, int]]:
     """Frames [start, end) of blinks, from eye aspect ratios (T,) or (T, 2 eyes): shut for at least SHORTEST.
 

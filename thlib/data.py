@@ -213,20 +213,17 @@ def _parse(file: Path, _changed: int) -> Manifest:
         for name, entry in raw.get("files", {}).items():
             where = f"{file} (file {name!r})"
             _inside(Path(file.stem), name)
-            files[name] = _file(shared | entry, base)
+            url = urljoin(base, entry["url"]) if "url" in entry else ""
+            if url and urlsplit(url).scheme not in ("https", "http", "file"):
+                raise ValueError(f"the scheme of {url} is not https, http or file")
+            if "sha256" in entry and not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
+                raise ValueError(f"sha256 {entry['sha256']!r} is not 64 hexadecimal digits")
+            known = {"url": url, "bytes": int(entry.get("bytes", 0)), "consent": _consent((shared | entry)["consent"])}
+            files[name] = File(**shared | entry | known)
         return Manifest(name=file.stem, **raw | {"files": files, "consent": _consent(raw["consent"])})
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as problem:
         reason = " ".join(str(problem).split())
         raise DataError(f"manifest {where} is refused ({reason}): mend it, data_manifests has examples") from problem
-
-
-def _file(entry: dict, base: str) -> File:
-    url = urljoin(base, entry["url"]) if "url" in entry else ""
-    if url and urlsplit(url).scheme not in ("https", "http", "file"):
-        raise ValueError(f"the scheme of {url} is not https, http or file")
-    if "sha256" in entry and not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
-        raise ValueError(f"sha256 {entry['sha256']!r} is not 64 hexadecimal digits")
-    return File(**entry | {"url": url, "bytes": int(entry.get("bytes", 0)), "consent": _consent(entry["consent"])})
 
 
 def _consent(raw: dict) -> Consent:

@@ -136,8 +136,10 @@ def _take(clip: Clip, words: Sequence[Word], span: Span, speech: Speech | None) 
     if speech is None and (pieces := _from_footage(clip, words, span)):
         return pieces
     new, n, near, source, note = " ".join(span.new), len(span.new), _near(clip, words, span), "recording", ""
-    if speech is None:
-        speech, source = _placeholder(new, near, clip.audio_rate), "espeak"
+    if speech is None:  # espeak, in the voice and pitch that come nearest to those of the footage
+        spoken = [say(new, voice=voice, pitch=pitch) for voice in ("en-gb", "en-gb+f3") for pitch in (20, 50, 80)]
+        wanted, source = _pitch(near.mean(1), clip.audio_rate), "espeak"
+        speech = min(spoken, key=lambda speech: abs(np.log(_pitch(speech.audio, speech.rate) / wanted)))
         note = f'"{new}" is not recorded: espeak speaks it as a placeholder; record the words to replace it.'
     found = occurrences(speech.words, span.new)
     if not found:
@@ -147,13 +149,6 @@ def _take(clip: Clip, words: Sequence[Word], span: Span, speech: Speech | None) 
     first = max(found, key=lambda i: _likeness(speech.words, Span(i, i + n, ()), around))
     piece = _piece(_matched(speech, near, clip.audio_rate), clip.audio_rate, speech.words, first, first + n)
     return [piece.saying(span.new, source, note)]
-
-
-def _placeholder(text: str, near: np.ndarray, rate: int) -> Speech:
-    """The text by espeak, in the voice and pitch that come nearest to those of the footage (S, C)."""
-    spoken = [say(text, voice=voice, pitch=pitch) for voice in ("en-gb", "en-gb+f3") for pitch in (20, 50, 80)]
-    wanted = _pitch(near.mean(1), rate)
-    return min(spoken, key=lambda speech: abs(np.log(_pitch(speech.audio, speech.rate) / wanted)))
 
 
 def _from_footage(clip: Clip, words: Sequence[Word], span: Span) -> list[_Piece]:
@@ -273,7 +268,10 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     start, length = sample_at(k0, fps, rate), sample_at(end + moved, fps, rate) - sample_at(k0 + moved, fps, rate)
     moves = [sample_at(j.shift, fps, rate) for j in joins[:-1]] + [start + length - sample_at(k1, fps, rate)]
     tone = _room_tone(_near(clip, words, spans[0]), rate, rate)
-    audio = _mixed(chain, moves, [_Join(0, start, 0), *joins[1:], _Join(0, start + length, 0)], tone)
+    audio = chain[0].read(start, joins[1].end, tone)  # from here on faded at every join
+    for piece, move, begin, stop in zip(chain[1:], moves[1:], joins[1:], [*joins[2:], _Join(0, start + length, 0)]):
+        new, width = piece.read(begin.at - begin.half - move, stop.end - move, tone), 2 * begin.half
+        audio = np.concatenate([audio[:-width], _faded(audio[-width:], new[:width]), new[width:]])
     laid = [word for p, j in zip(chain[1:-1], joins[1:]) for word in _moved(p.words, (j.shift - k0) / fps)]
     span = Span(spans[0].first, spans[-1].last, tuple(word.text for word in laid))
     source = " + ".join(dict.fromkeys(piece.source for take in takes.values() for piece in take)) or "cut"
@@ -352,15 +350,6 @@ def _frames(chain: Sequence[_Piece], joins: Sequence[_Join], clip: Clip) -> tupl
     while end - k0 < BRIDGE * fps and (k0 > 0 or end < last):
         k0, end = max(0, k0 - 1), max(end, min(end + 1, last))
     return k0, end
-
-
-def _mixed(chain: Sequence[_Piece], moves: Sequence[int], joins: Sequence[_Join], tone: np.ndarray) -> np.ndarray:
-    """The chain's sound (S, C) from the first join to the last, faded at those between."""
-    out = chain[0].read(joins[0].at, joins[1].end, tone)
-    for piece, move, begin, stop in zip(chain[1:], moves[1:], joins[1:], joins[2:]):
-        new, width = piece.read(begin.at - begin.half - move, stop.end - move, tone), 2 * begin.half
-        out = np.concatenate([out[:-width], _faded(out[-width:], new[:width]), new[width:]])
-    return out
 
 
 def _faded(old: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class FaceModel:
     """neutral (478, 3); modes (I, 478, 3) of unit length with their deviations (I,); controls (52, 478, 3) in the order
     of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips
     (2, 478, P), how much of the way of each pair of lip points the mesh follows; authored (52,): drawn by
-    hand because footage hardly shows them; regions: how far each control's region moves, (52, 478) in [0, 1]."""
+    hand because footage hardly shows them."""
 
     neutral: np.ndarray
     modes: np.ndarray
@@ -41,12 +41,6 @@ class FaceModel:
     layout: np.ndarray
     lips: np.ndarray
     authored: np.ndarray
-
-    @property
-    def regions(self) -> np.ndarray:
-        """Length of each point's displacement over the control's longest, (52, 478)."""
-        length = np.linalg.norm(self.controls, axis=2)
-        return length / length.max(1, keepdims=True).clip(1e-6)
 
 
 @functools.cache
