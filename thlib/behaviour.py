@@ -68,7 +68,6 @@ def _narrowed(curves: Curves, openness: np.ndarray) -> Curves:
 
 def blinks(ear: np.ndarray, fps: Fraction | float, *, shut: Callable | None = None) -> list[tuple[int, int]]:
     """Frames [start, end) of blinks, from eye aspect ratios (T,) or (T, 2 eyes): shut for at least SHORTEST.
-
     shut  says of windows (T, 7), the mean of both eyes from 0.1 s before to 0.1 s after, where the eyes are shut, such
           as `predict` of a support vector machine (EmoFace); None: where the ratio is below SHUT."""
     ear, frame = np.asarray(ear, float).reshape(len(ear), -1).mean(1), np.arange(len(ear))
@@ -116,9 +115,8 @@ def expression(emotion: str, intensity: float = 1.0, *, style: int = 0) -> np.nd
 
 
 def head_motion(energy: np.ndarray, fps: Fraction | float, *, seed: Seed = 0) -> np.ndarray:
-    """Yaw, pitch and roll float32 (T, 3) in degrees of a speaking head: slow sway, more of it in speech, and nods where
-    the loudness, energy (T,) from 0 to 1, exceeds its surroundings (Busso et al. 2007 on head motion and prosody). A
-    seed sways alike at every frame rate."""
+    """Yaw, pitch, roll float32 (T, 3) in degrees of a speaking head: slow sway, more in speech, nods where
+    the loudness, energy (T,) in [0, 1], exceeds its surroundings (Busso et al. 2007); a seed sways alike at any fps."""
     loud, seconds = np.clip(energy, 0, 1).astype(float), np.arange(len(energy)) / float(fps)
     knots = np.random.default_rng(seed).spawn(2)[1].normal(size=(int(len(loud) / fps / 0.6) + 4, 3))
     near, far = (gaussian_filter1d(loud, width * float(fps), mode="nearest") for width in (0.1, 0.5))

@@ -29,8 +29,7 @@ from thlib.errors import DataError
 
 @dataclass(frozen=True)
 class Consent:
-    """What the people in a file agreed to. `edit`: "yes", "no" or "unknown"; `publish` ("yes" or "no"): to be seen in a
-    README, a report or a committed picture."""
+    """What a file's people agreed to. edit: "yes", "no", "unknown"; publish: "yes", "no" (README, report, picture)."""
 
     edit: str = "unknown"
     publish: str = "no"
@@ -142,8 +141,7 @@ def cache() -> Path:
 
 
 def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of `make()`, made once for each `key` (anything that JSON can write) and kept in the cache as npz of
-    the `kind` "tracks", "presenter"."""
+    """The arrays of `make()`, made once for each `key` (as JSON) and kept in the cache; kind: "tracks", "presenter"."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache() / f"thlib-{kind}" / f"{digest}.npz"
     spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew

@@ -21,9 +21,8 @@ _WORD, _PHONEME = 1, 7  # events
 
 
 def ask(text: str, *, voice: str, speed: int, pitch: int) -> dict[str, Any]:
-    """What espeak-ng makes of `text` (no control characters).
-    Returns samples (int16 (S,)), rate (Hz) and events, a list of (word's position in `text` from 0 or None for a phone,
-    phone in IPA, sample at which it starts). SpeechError if the voice is unknown or the worker fails."""
+    """What espeak-ng makes of `text` (no control characters): samples (int16 (S,)), rate (Hz) and events (a word's
+    place in `text` from 0, or None; phone in IPA; sample of its start). SpeechError: unknown voice, dead worker."""
     import numpy as np  # not above: the worker starts in a fifth of the time without it
 
     request = json.dumps({"text": text, "voice": voice, "speed": speed, "pitch": pitch}).encode()

@@ -3,7 +3,6 @@
 # T frames  L landmarks (478 or 68)
 import functools
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -144,9 +143,8 @@ def faces(frame: np.ndarray) -> list[Face]:
 
 
 def fill_gaps(values: np.ndarray, at: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values (K, ...) known in frames `at` (K,), rising -> values (T, ...) in all `frames`, and visible bool (T,).
-    Gaps of up to LONGEST_GAP frames are interpolated and count as visible; longer ones and the ends repeat the nearest
-    known frame and don't."""
+    """Values (K, ...) known in frames `at` (K,), rising -> values (T, ...) in all `frames`, and visible bool (T,). Gaps
+    of up to LONGEST_GAP are interpolated and count as visible; longer ones, and ends, repeat the nearest and don't."""
     frame = np.arange(frames)
     after = np.searchsorted(at, frame).clip(max=len(at) - 1)
     before = (np.searchsorted(at, frame, side="right") - 1).clip(0)
@@ -171,7 +169,7 @@ def _track(clip: Clip | Video, detector: str, face: str | int, settle: bool) -> 
     return FaceTrack(points, visible, clip.size, clip.fps, controls, pose, filled=filled)
 
 
-def _follow(frames: Iterable, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:
+def _follow(frames, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:
     """What is found of one face in each frame; with `settle` a face detected afresh is located twice.
     (The detector frames a face otherwise than its landmarks do: without it the first frame is off by 0.7 %.)"""
     found, last, most, alone = [], None, 0, True

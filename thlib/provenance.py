@@ -51,8 +51,7 @@ class Report:
 
 
 def badge(frames: np.ndarray, text: str = "AI-edited") -> np.ndarray:
-    """A copy of frames uint8 (T, H, W, 3) with a small badge in the lower right corner, which never covers the centre:
-    it is at most 0.4 W wide and 0.4 H high."""
+    """A copy of frames uint8 (T, H, W, 3) with a badge in the lower right corner, at most 0.4 W wide and 0.4 H high."""
     height, width = frames.shape[1:3]
     (columns, rows), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 2, 5)
     canvas = np.zeros((rows + below + 24, columns + 36, 3), np.uint8)  # drawn large, then averaged down

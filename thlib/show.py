@@ -22,7 +22,6 @@ from anywidget import AnyWidget
 from IPython.display import display
 from ipywidgets import HTML, VBox
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from traitlets import Dict, Unicode
@@ -355,7 +354,7 @@ def running(
     return Clip(frames, clip.fps, clip.audio, clip.audio_rate)
 
 
-def _wave(axis: Axes, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:
+def _wave(axis, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:
     axis.plot(np.arange(len(audio)) / rate, audio, color=GREY, linewidth=0.5)
     for word in words:
         axis.axvline(word.start, color=BLUE, linewidth=0.5)

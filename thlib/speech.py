@@ -6,7 +6,6 @@ Times are seconds from the first sample; phones are ARPAbet without stress; paus
 import math
 import re
 import warnings
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -193,7 +192,7 @@ def _spoken(answer: dict[str, Any], starts: list[int]) -> Iterator[tuple[int, Ph
     token, begin, marks = 0, None, []  # marks: sample, token, ARPAbet symbols (none for a pause)
     for position, ipa, sample in answer["events"]:
         if position is not None:
-            token, begin = bisect_right(starts, position) - 1, sample
+            token, begin = int(np.searchsorted(starts, position, side="right")) - 1, sample
         elif symbols := [IPA[sound] for sound in _IPA.findall(ipa)]:
             marks.append((sample if begin is None else begin, token, symbols))
             begin = None
@@ -228,10 +227,9 @@ def _spellings(word: str) -> list[str]:
 
 
 def _decode(sound: np.ndarray, words: list[str]) -> list[tuple[str, list[Phone], float]]:
-    """The best path of the sound through the words and pauses ("") between them: of each its phones and how badly they
-    fit (0: well); [] if there is none.
-    The misfit is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones over
-    that of the part's own phones in the same n frames, in nats, divided by the root of n."""
+    """The best path of the sound through the words and pauses ("") between them: of each its phones and misfit; or [].
+    The misfit (0: none) is a goodness of pronunciation (Witt & Young 2000): the log likelihood of a loop of free phones
+    over that of the part's own phones in the same n frames, in nats, divided by the root of n."""
     names = {word: f"w{i}" for i, word in enumerate(words)}
     decoder, end = _decoder({name: _spellings(word) for word, name in names.items()}), len(sound) / RATE
     sound = np.pad(sound * (0.5 / np.abs(sound).max()), round(PAD * RATE))  # half of full scale, silence around it,

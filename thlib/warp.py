@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from thlib.landmarks import BROWS, EYES, LIPS, OVAL, Head, neutral
-from thlib.mesh import NAMED, ids
+from thlib.landmarks import BROWS, EYES, LIPS, NAMED, OVAL, Head, ids, neutral
 
 Array = np.ndarray
 FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, ids(NAMED["filling"])]))  # the landmarks that carry a warp
@@ -117,9 +116,8 @@ def warp_frame(frame: Array, from_points: Array, *, to_points: Array, step: int 
 def interpolate(
     frame_a: Array, frame_b: Array, *, points_a: Array, points_b: Array, u: float, target: Array | None = None
 ) -> Array:
-    """The picture a share `u` in [0, 1] of the way from `frame_a` to `frame_b`: uint8 (H, W, 3).
-    Both are warped to the landmarks (N, 2+) interpolated at u, or to `target` where given, and cross-dissolved.
-    Without a target u = 0 and u = 1 return the ends, exactly."""
+    """The picture a share `u` in [0, 1] of the way from `frame_a` to `frame_b`, uint8 (H, W, 3): both warped to the
+    landmarks (N, 2+) interpolated at u, or to `target`, and dissolved. Without a target u = 0 and 1 give the ends."""
     if target is None:
         target = (1 - u) * np.asarray(points_a, np.float64) + u * np.asarray(points_b, np.float64)
     a, b = _warps([frame_a, frame_b], [points_a, points_b], target)

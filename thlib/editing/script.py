@@ -14,8 +14,7 @@ from thlib.errors import EditError
 
 @dataclass(frozen=True)
 class Span:
-    """One change: the old words [first, last) become the words `new`.
-    first == last: an insertion before word `first`; new == (): a deletion."""
+    """The old words [first, last) become the words `new`; first == last: inserted before it; new == (): a deletion."""
 
     first: int
     last: int

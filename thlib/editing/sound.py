@@ -353,9 +353,8 @@ def _frames(chain: Sequence[_Piece], joins: Sequence[_Join], clip: Clip) -> tupl
 
 
 def _faded(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Cross-fade (S, C) by cosine and sine, scaled so that the power goes from P to Q as P^(1-u) Q^u.
-    Equal powers: the equal-power fade, whatever the two have in common (equal signals stay as they are). Unequal: the
-    level falls or rises evenly in dB, as a word's end does."""
+    """Cross-fade (S, C) by cosine and sine, scaled so that the power goes from P to Q as P^(1-u) Q^u: evenly in dB, as
+    at a word's end; for equal powers the equal-power fade, whatever the two have in common (equal signals stay)."""
     u = (np.arange(1, len(old) + 1) / (len(old) + 1))[:, None]
     c, s = np.cos(np.pi / 2 * u), np.sin(np.pi / 2 * u)
     p, q, both = np.mean(old**2) + 1e-10, np.mean(new**2) + 1e-10, max(np.mean(old * new), 0)

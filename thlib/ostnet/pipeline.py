@@ -21,9 +21,8 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from thlib import landmarks, provenance
+from thlib import data, landmarks, provenance
 from thlib.clip import MAX_BYTES, Clip, Video, write
-from thlib.data import sha256
 from thlib.errors import DataError, FaceError, MediaError
 from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, beside, mouth_opening, track
 from thlib.presenter.face import displacement
@@ -215,7 +214,7 @@ class OSTNetPipeline:
     ) -> Path:  # fmt: skip
         """Write what the call returns to `out`, frame by frame, with a badge on it and its provenance beside it."""
         frames, sound = _reenacted(source_image, driving, mode, face)
-        shown = sha256(source_image) if isinstance(source_image, str | Path) else None
+        shown = data.sha256(source_image) if isinstance(source_image, str | Path) else None
         known, span = driving.path if isinstance(driving, Video) else None, (0.0, driving.duration)
         told = {"method": f"reenactment, {mode}", "badge": badge, "portrait": shown}
         actions = ["A portrait follows the motion of the source."]

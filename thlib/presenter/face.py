@@ -14,8 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from thlib import data
 from thlib.errors import FaceError
-from thlib.landmarks import BLENDSHAPES, IRIS, head_fixed
-from thlib.mesh import NAMED, ids
+from thlib.landmarks import BLENDSHAPES, IRIS, NAMED, head_fixed, ids
 
 LIDS = ids(NAMED["lids"]).reshape(2, 2, -1)  # upper and lower lid of the eye at the image's left, then of the other
 LIP_PAIRS = ids(NAMED["lip_pairs"]).reshape(2, -1)
@@ -29,9 +28,8 @@ AT = {name: k for k, name in enumerate(BLENDSHAPES)}
 @dataclass(frozen=True)
 class FaceModel:
     """neutral (478, 3); modes (I, 478, 3) of unit length with their deviations (I,); controls (52, 478, 3) in the order
-    of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips
-    (2, 478, P), how much of the way of each pair of lip points the mesh follows; authored (52,): drawn by
-    hand because footage hardly shows them."""
+    of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips (2, 478, P), how much
+    of each lip pair's way the mesh follows; authored (52,): drawn by hand because footage hardly shows them."""
 
     neutral: np.ndarray
     modes: np.ndarray
@@ -68,7 +66,8 @@ def displacement(controls: np.ndarray, *, shape: np.ndarray | None = None) -> np
     rest = model().neutral if shape is None else shape
     points = rest + np.tensordot(controls, model().controls, 1)
     for side in (0, 1):
-        points[:, IRIS[side]] = irises(rest, controls, side)
+        centre = eyeball(rest, side)
+        points[:, IRIS[side]] = centre + (rest[IRIS[side]] - centre) @ gaze(controls, side).swapaxes(1, 2)
         _close_lids(points, controls[:, AT["eyeBlinkRight"] if side == 0 else AT["eyeBlinkLeft"]], side)
     _close_lips(points, controls[:, AT["mouthClose"]])
     return points - rest
@@ -88,12 +87,6 @@ def gaze(controls: np.ndarray, side: int) -> np.ndarray:
     yaw = (look["In"] - look["Out"]) * TURN[0] * (1 if side == 0 else -1)  # to the image's right
     pitch = (look["Up"] - look["Down"]) * TURN[1]
     return Rotation.from_euler("YX", -np.stack([yaw, pitch], 1)).as_matrix().astype(np.float32)
-
-
-def irises(rest: np.ndarray, controls: np.ndarray, side: int) -> np.ndarray:
-    """The five iris points (T, 5, 3) of one eye, turned with the eyeball."""
-    centre = eyeball(rest, side)
-    return centre + (rest[IRIS[side]] - centre) @ gaze(controls, side).swapaxes(1, 2)
 
 
 def _close_lids(points: np.ndarray, blink: np.ndarray, side: int) -> None:

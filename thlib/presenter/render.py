@@ -107,9 +107,8 @@ def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, sh
 
 
 def render(who: Person, controls: np.ndarray, *, head: Head | None = None, size: tuple = (256, 256)) -> Rendered:
-    """Draw `who` with controls (T, 52) and the head's place in each frame (default: centred, frontal), size (H, W).
-    FaceError where the head has another number of frames. `FaceTrack(r.points, r.visible.any(1), size, fps, controls,
-    r.pose)` is the track."""
+    """Draw `who` with controls (T, 52) and the head in as many places, else FaceError (default: centred, frontal), size
+    (H, W). `FaceTrack(r.points, r.visible.any(1), size, fps, controls, r.pose)` is the track."""
     controls = np.asarray(controls, np.float32)
     head = place(np.zeros((len(controls), 3)), size) if head is None else head
     if len(head.scale) != len(controls):
@@ -137,8 +136,7 @@ def _mesh() -> dict[str, np.ndarray]:
 
 @functools.lru_cache(8)
 def _looks(who: Person, halvings: int) -> tuple[np.ndarray, tuple]:
-    """What of a person stays: where the vertices rest (V, 3), and (texture, vertices' colours, which it multiplies,
-    where in it they lie, lights)."""
+    """What of a person stays: where vertices rest (V, 3), and (texture, their colours, their places in it, lights)."""
     mesh, skin, hair = _mesh(), np.array(who.skin), np.array(who.hair_colour)
     rest, offsets = mesh["rest"].copy(), mesh["hair"][list(mesh["styles"]).index(who.hair)]
     rest[mesh["hair_start"] : mesh["hair_start"] + len(offsets)] += offsets

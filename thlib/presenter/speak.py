@@ -50,8 +50,7 @@ MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """A presenter who says something: clip with sound, exact track, speech (no words where unknown), ARKit curves, and
-    what these were made of."""
+    """A presenter who speaks: clip with sound, exact track, speech (no words if unknown), ARKit curves; its makings."""
 
     clip: Clip
     track: FaceTrack
