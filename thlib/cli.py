@@ -159,33 +159,36 @@ def reenact(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="editing.motion (diffusion) or editing.regressor")],
+    model: Annotated[str, typer.Argument(help="editing.motion (diffusion), editing.frames or editing.regressor")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the weights; training goes on from there")],
     videos: Annotated[list[Path] | None, typer.Argument(help="talking people; default: the GRID corpus")] = None,
     steps: int = 800,
     init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
-    presenters: Annotated[int, typer.Option(help="clips of presenters that editing.motion learns from as well")] = 1000,
+    presenters: Annotated[
+        int, typer.Option(help="clips of presenters to learn from as well, but for the regressor")
+    ] = 100,
     seed: int = 0,
 ) -> None:
     """Train a model; killed and called again, it goes on where it was. `accelerate launch` serves several processes.
 
     thlib train editing.motion -o weights --steps 3000    # then TextEditPipeline.from_pretrained("weights")"""
-    if model not in ("editing.motion", "editing.regressor"):
-        raise TrainingError(f"there is no model {model!r} to train: take editing.motion or editing.regressor")
+    if model not in ("editing.motion", "editing.frames", "editing.regressor"):
+        what = "take editing.motion, editing.frames or editing.regressor"
+        raise TrainingError(f"there is no model {model!r} to train: {what}")
     from thlib import footage
     from thlib.presenter.corpus import PresenterCorpus
 
     clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
+    corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
+    settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, seed=seed)
     if model == "editing.regressor":
         thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
-    else:
-        corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
-        context, settings = (
-            thlib.editing.context,
-            thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, seed=seed),
-        )
+    elif model == "editing.motion":
+        context = thlib.editing.context
         net = thlib.training.warm_start(context.MotionDiffusion(), init) if init else None
         context.fit_diffusion(clips, settings, others=map(corpus.footage, drawn), net=net, folder=out / "diffusion")
+    else:
+        thlib.editing.refine.fit_repair(clips, settings, others=map(corpus.performance, drawn), init=init, folder=out)
     typer.echo(f"{out}: {model}, {steps} steps on {len(clips)} clips")
 
 

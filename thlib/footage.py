@@ -3,7 +3,7 @@
 # T frames  B mel bands (80)  L landmarks (478)
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +29,7 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
 class Footage:
     """One speaker's clip, ready for learning.
     name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
-    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words."""
+    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words; path: of its video, if any."""
 
     name: str
     words: tuple[Word, ...]
@@ -38,6 +38,7 @@ class Footage:
     shape: np.ndarray
     visible: np.ndarray
     spoken: np.ndarray
+    path: Path | None = None
 
     @classmethod
     def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Self:
@@ -64,7 +65,7 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     if (share := found.visible.mean()) < ENOUGH:
         raise FaceError(f"{path} shows a face in {share:.0%} of its frames; {ENOUGH:.0%} are needed.")
     mel = log_mel(mono16k(video.audio, video.audio_rate), video.fps, video.n_frames)
-    return Footage.of(Path(path).stem, found, mel=mel, words=words)
+    return replace(Footage.of(Path(path).stem, found, mel=mel, words=words), path=Path(path))
 
 
 def grid(split: str) -> list[Footage]:

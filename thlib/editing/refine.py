@@ -5,9 +5,10 @@ conditional diffusion of the residual to it, which puts back the detail that a m
 Whang et al. 2022). Han et al. 2024 ("Text-based talking video editing with cascaded conditional diffusion") diffuse
 the warped frames themselves: `refine="diffuse"`. All is a residual to the picture at its own resolution."""
 
-# N new frames  h, w size of a crop (64, 96)  M mel bands (80)  B batch  C channels
-from collections.abc import Iterator, Sequence
+# N new frames  h, w size of a crop (80, 96)  M mel bands (80)  B batch  C channels
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -20,19 +21,22 @@ from scipy.interpolate import make_interp_spline
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thlib.clip import Clip
+from thlib.clip import Clip, Video, read
 from thlib.diffusion import STEPS, noised, sample, schedule
-from thlib.editing.frames import FADE, JAW, End, Library, inbetween, mouth_mask, with_mouths
+from thlib.editing.frames import FADE, End, Library, inbetween, with_mouths
 from thlib.errors import EditError
-from thlib.landmarks import CONTOURS, FaceTrack, Head
-from thlib.speech import standardised, windows
-from thlib.training import Settings, train
-from thlib.warp import clipped, cut_of
+from thlib.footage import Footage
+from thlib.landmarks import CONTOURS, LIPS, FaceTrack, Head, track
+from thlib.speech import log_mel, standardised, windows
+from thlib.training import Settings, train, warm_start
+from thlib.warp import clipped, cut_of, fade_out
 from thlib.warp import sample as look_up
 
 Array = np.ndarray
-SIZE = np.array([96, 64])  # width and height of a crop in pixels: GRID's faces at their own size
-UNIT = 50  # pixels of an eye-corner unit in a crop: mouth, jaw and their feathered seam fit in
+SIZE = np.array([96, 80])  # width and height of a crop in pixels: GRID's faces at their own size
+UNIT = 50  # pixels of an eye-corner unit in a crop, which then reaches from nose to chin
+LOWER = 0.12  # of a crop's middle than that of the lips, in these units
+SEAM = 8  # pixels of a crop over which what is added falls to 0 at its edge
 HEARD = 4  # frames of sound on each side
 CHUNK = 16  # frames that go through a network at once
 DETAIL = 2.0  # pixels of a crop: what is coarser than this the predictor knows better
@@ -78,7 +82,7 @@ class MouthNet(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.unet.conv_out.weight)  # untrained, it adds nothing
         nn.init.zeros_(self.unet.conv_out.bias)
         self.sound = nn.Sequential(nn.Linear(80 * (2 * HEARD + 1), 128), nn.SiLU(), nn.Linear(128, 4 * widths[0]))
-        self.register_buffer("unit", torch.ones(2))  # of the residual to a predictor's guess, to the warped frames
+        self.register_buffer("unit", torch.ones(2))  # size of the residual to the guess, and to the warped frames
 
     def forward(self, pictures: Tensor, sound: Tensor, level: Tensor) -> Tensor:
         """Residual (B, 3, h, w) of pictures (B, C, h, w) in [-1, 1]; sound (B, 80 * 9) log-mel; level (B,) of noise."""
@@ -90,13 +94,12 @@ class MouthNet(ModelMixin, ConfigMixin):
 @dataclass(frozen=True)
 class Crops:
     """Coarse frames and what the networks see of them.
-    frames uint8 (N, H, W, 3), warped and with real mouths; boxes int (N, 4), crops' x0, y0, x1, y1 in them; masks [N]
-    feathered masks of mouth and jaw, their boxes; pictures uint8 (N, h, w, 9): warped, with real mouths, drawn
-    landmarks of the frame before, this one, and the one after; sound float32 (N, 80 * 9)."""
+    frames uint8 (N, H, W, 3), warped and with real mouths; boxes int (N, 4), crops' x0, y0, x1, y1 in them;
+    pictures uint8 (N, h, w, 9): warped, with real mouths, drawn landmarks of the frame before, this one, and the one
+    after; sound float32 (N, 80 * 9)."""
 
     frames: Array
     boxes: Array
-    masks: list
     pictures: Array
     sound: Array
 
@@ -106,7 +109,7 @@ class Crops:
     ) -> Self:
         """Coarse frames between the real ones `left` and `right`: the arguments are those of `frames.render`.
         sound float32 (N, 80 * 9): standardised log-mel at the new frames and around them."""
-        boxes, scale, warped = _boxes(target), float(Head.fit(target).scale.mean()), []
+        boxes, warped = _boxes(target), []
 
         def noted() -> Iterator[Array]:
             for frame, box in zip(inbetween(left, right, target=target, order=order), boxes):
@@ -114,34 +117,31 @@ class Crops:
                 yield frame
 
         frames = np.stack(list(with_mouths(noted(), left, right, target=target, library=library)))
-        masks = [mouth_mask(points, frames.shape[1:3], scale=scale) for points in target]
         mouths = np.stack([_cut(frame, box) for frame, box in zip(frames, boxes)])
         drawn = np.stack([_drawn(points, box) for points, box in zip(target, boxes)])
         around = np.pad(drawn, ((1, 1), (0, 0), (0, 0)), mode="edge")
         pictures = [np.stack(warped), mouths, np.stack([around[:-2], around[1:-1], around[2:]], -1)]
-        return cls(frames, boxes, masks, np.concatenate(pictures, -1), sound)
+        return cls(frames, boxes, np.concatenate(pictures, -1), sound)
 
     def pasted(self, residual: Array, *, both: tuple[bool, bool] = (True, True)) -> Array:
-        """Frames uint8 (N, H, W, 3): the residual float32 (N, h, w, 3), in grey levels, added where the masks are.
+        """Frames uint8 (N, H, W, 3): the residual float32 (N, h, w, 3), in grey levels, added in the feathered boxes.
         both: whether there is a real frame before and after, where the residual fades out over `FADE` frames."""
         out, n = self.frames.copy(), len(self.frames)
         ends = [np.arange(n) + 1, n - np.arange(n)]
         away = np.minimum.reduce([np.full(n, FADE + 1), *(end for end, real in zip(ends, both) if real)])
-        for frame, extra, box, (mask, where), share in zip(out, residual, self.boxes, self.masks, away / (FADE + 1)):
-            whole = _resized(extra, box[2:] - box[:2])
-            where = clipped(where, frame.shape[:2])
-            inner = max(where[0], box[0]), max(where[1], box[1]), min(where[2], box[2]), min(where[3], box[3])
-            weight = min(1.0, share) * mask[cut_of(inner, where)][..., None]
+        for frame, extra, box, share in zip(out, residual, self.boxes, away / (FADE + 1)):
+            whole = share * _resized(extra * fade_out((0, 0, *SIZE), SEAM), box[2:] - box[:2])
+            inner = clipped(tuple(box), frame.shape[:2])
             cut = cut_of(inner, (0, 0))
-            frame[cut] = np.rint(frame[cut] + weight * whole[cut_of(inner, tuple(box))]).clip(0, 255)
+            frame[cut] = np.rint(frame[cut] + whole[cut_of(inner, tuple(box))]).clip(0, 255)
         return out
 
 
 def _boxes(points: Array) -> Array:
-    """Crops' boxes int (N, 4) around mouth and jaw, all of one size; SIZE itself where that is nearly right."""
-    jaw, zoom = points[:, JAW, :2], float(Head.fit(points).scale.mean()) / UNIT
+    """Crops' boxes int (N, 4) from nose to chin, all of one size; SIZE itself where that is nearly right."""
+    zoom = float(Head.fit(points).scale.mean()) / UNIT
     size = SIZE if abs(np.log(zoom)) < 0.2 else np.rint(zoom * SIZE).clip(8)
-    low = np.rint((jaw.min(1) + jaw.max(1) - size) / 2)
+    low = np.rint(points[:, LIPS, :2].mean(1) + [0, LOWER * UNIT * zoom] - size / 2)
     return np.concatenate([low, low + size], 1).astype(int)
 
 
@@ -197,7 +197,8 @@ def _guess(nets: dict, pictures: Tensor, sound: Tensor, *, predicted: bool) -> T
     """What the diffusion begins from (B, 3, h, w): the predictor's picture, or the warped one."""
     if not predicted:
         return pictures[:, :3]
-    return pictures[:, 3:6] + nets["predictor"](pictures, sound, sound.new_zeros(len(sound))).float()
+    net = nets["predictor"]
+    return pictures[:, 3:6] + net.unit[0] * net(pictures, sound, sound.new_zeros(len(sound))).float()
 
 
 def _diffused(net: MouthNet, seen: Tensor, sound: Tensor, *, noise: Tensor, repair: Repair) -> Tensor:
@@ -235,12 +236,11 @@ def _fast() -> bool:
 @dataclass(frozen=True)
 class Lessons:
     """Frames with their truth: pictures uint8 (N, h, w, 9) and sound (N, 80 * 9) as in `Crops`, truth uint8
-    (N, h, w, 3), weight uint8 (N, h, w): where truth counts, the paste's mask in 255ths."""
+    (N, h, w, 3)."""
 
     pictures: Array
     sound: Array
     truth: Array
-    weight: Array
 
     @classmethod
     def of(cls, clip: Clip, track: FaceTrack, mel: Array, *, seed: int = 0) -> Self:
@@ -256,10 +256,15 @@ class Lessons:
         library = ([clip.frames[k] for k in stays], track.points[stays]) if rng.random() < 0.9 else None
         kind = {"sound": heard(mel)[inside], "library": library, "order": rng.choice(ORDERS)}
         crops, keep = Crops.of(*ends, target=target, **kind), track.visible[inside]
-        white = np.full((n, *SIZE[::-1], 3), 255.0)
-        weight = replace(crops, frames=np.zeros_like(crops.frames)).pasted(white, both=(False, False))
-        truth, weight = (np.stack(list(map(_cut, of, crops.boxes))) for of in (clip.frames[inside], weight))
-        return cls(crops.pictures[keep], crops.sound[keep], truth[keep], weight[keep, ..., 0])
+        truth = np.stack(list(map(_cut, clip.frames[inside], crops.boxes)))
+        return cls(crops.pictures[keep], crops.sound[keep], truth[keep])
+
+
+def lessons(footage: Iterable[Footage], performances: Iterable = (), *, runs: int = 2) -> list[Lessons]:
+    """`runs` lessons of every video in `footage` (each has a path), and of every `Performance` of the presenter."""
+    real = ((read(f.path), track(Video(f.path)), f.mel) for f in footage)
+    drawn = ((p.clip, p.track, log_mel(p.speech.audio, p.clip.fps, p.clip.n_frames)) for p in performances)
+    return [Lessons.of(*one, seed=runs * i + k) for i, one in enumerate(chain(real, drawn)) for k in range(runs)]
 
 
 def _doubtful(rng: np.random.Generator, points: Array) -> Array:
@@ -271,51 +276,72 @@ def _doubtful(rng: np.random.Generator, points: Array) -> Array:
 
 
 def fit_mouth(
-    lessons: Sequence[Lessons], settings: Settings, *, predictor: MouthNet | None = None, folder: Path | None = None
+    lessons: Sequence[Lessons],
+    settings: Settings,
+    *,
+    predictor: MouthNet | None = None,
+    init: Path | None = None,
+    folder: Path | None = None,
 ) -> MouthNet:
     """Train a predictor or, where a `predictor` is given, its refiner, which learns the residual to the warped frames
-    as well (one batch in four). Lessons are drawn alike, whatever their length. folder: as in `training.train`."""
+    as well (one batch in four). Lessons are drawn alike, whatever their length.
+    init: a folder of weights to start from. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
+    net = net if init is None else warm_start(net, init)
     nets = {"predictor": predictor}
+    weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0])
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
         return [torch.stack(part) for part in zip(*(_drawn_lesson(rng, lessons) for _ in range(BATCH)))]
 
     def rest(pictures: Tensor, sound: Tensor, truth: Tensor, *, predicted: bool) -> tuple[Tensor, Tensor]:
+        if predictor is None:
+            return pictures[:, 3:6], truth - pictures[:, 3:6]
         with torch.no_grad():
             guess = _guess(nets, pictures, sound, predicted=predicted)
         return guess, detail(truth - guess) if predicted else truth - guess
 
     def loss(net: MouthNet, batch: list[Tensor]) -> Tensor:
-        pictures, sound, truth, weight = batch
-        if predictor is None:
-            error = pictures[:, 3:6] + net(pictures, sound, sound.new_zeros(len(sound))) - truth
-            return 100 * (weight * error.square()).sum() / weight.sum() / 3
-        predicted = bool(torch.rand(()) < 0.75)
+        pictures, sound, truth = batch
+        predicted = predictor is None or bool(torch.rand(()) < 0.75)
         guess, clean = rest(pictures, sound, truth, predicted=predicted)
         clean, level = clean / net.unit[int(not predicted)], torch.randint(0, STEPS, (len(sound),))
-        noisy = noised(clean, torch.randn_like(clean), level)
-        error = net(torch.cat([pictures, guess, noisy], 1), sound, level) - clean
-        return (weight * error.square()).sum() / weight.sum() / 3
+        if predictor is None:
+            level = torch.zeros_like(level)
+        else:
+            pictures = torch.cat([pictures, guess, noised(clean, torch.randn_like(clean), level)], 1)
+        return (weight * (net(pictures, sound, level) - clean).square()).mean() / weight.mean()
 
-    if predictor is not None:  # the units: so that noise of size 1 fits what is to be learned
-        pictures, sound, truth, weight = map(torch.cat, zip(*(batch(np.random.default_rng(k), k) for k in range(8))))
+    if init is None:  # so that noise of size 1 fits what is to be learned
+        pictures, sound, truth = map(torch.cat, zip(*(batch(np.random.default_rng(k), k) for k in range(8))))
         for k, predicted in enumerate((True, False)):
             clean = rest(pictures, sound, truth, predicted=predicted)[1]
-            net.unit[k] = ((weight * clean.square()).sum() / weight.sum() / 3).sqrt()
+            net.unit[k] = ((weight * clean.square()).mean() / weight.mean()).sqrt()
     return train(net, settings, batch=batch, loss=loss, folder=folder)
 
 
+def fit_repair(
+    footage: Iterable[Footage], settings: Settings, *, others: Iterable, init: Path | None, folder: Path
+) -> dict[str, MouthNet]:
+    """Train predictor and refiner, each with these settings, in folders of their names under `folder` and `init`.
+    The arguments are those of `lessons` and `fit_mouth`."""
+    settings = replace(settings, precision="bf16" if _fast() else "no")
+    taught, nets = lessons(footage, others), {"predictor": None}
+    for name in ("predictor", "refiner"):
+        where = {"init": init and init / name, "folder": folder / name}
+        nets[name] = fit_mouth(taught, settings, predictor=nets["predictor"], **where)
+    return nets
+
+
 def _drawn_lesson(rng: np.random.Generator, lessons: Sequence[Lessons]) -> list[Tensor]:
-    """Pictures (9, h, w), sound, truth (3, h, w) and weight (1, h, w) of a random frame, in other colours and louder or
-    softer, half of them mirrored."""
+    """Pictures (9, h, w), sound and truth (3, h, w) of a random frame, in other colours and louder or softer, half of
+    them mirrored."""
     lesson = lessons[rng.integers(len(lessons))]
     k, turn = rng.integers(len(lesson.truth)), rng.choice([1, -1])
     gain, lift = np.exp(rng.normal(0, 0.1) + rng.normal(0, 0.1, 3)), rng.normal(0, 0.1)
-    sides = (one[k][:, ::turn] for one in (lesson.pictures, lesson.truth, lesson.weight))
-    seen, truth, weight = (np.float32(one) / 127.5 - 1 for one in sides)
+    seen, truth = (np.float32(one[k][:, ::turn]) / 127.5 - 1 for one in (lesson.pictures, lesson.truth))
     seen = np.concatenate([seen[..., :6] * np.tile(gain, 2) + lift, seen[..., 6:]], -1).transpose(2, 0, 1)
     sound = lesson.sound[k] + 0.15 * rng.standard_normal() + 0.1 * rng.standard_normal(lesson.sound.shape[1])
-    arrays = seen, sound * (rng.random() > 0.1), (truth * gain + lift).transpose(2, 0, 1), (weight[None] + 1) / 2
+    arrays = seen, sound * (rng.random() > 0.1), (truth * gain + lift).transpose(2, 0, 1)
     return [torch.from_numpy(np.ascontiguousarray(one, np.float32)) for one in arrays]
