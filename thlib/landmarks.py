@@ -16,16 +16,16 @@ from scipy.spatial.transform import Rotation
 from thlib import data
 from thlib.clip import Clip, Video
 from thlib.errors import DataError, FaceError
-from thlib.mesh import NAMED, Face, FaceAlignment, FaceMesh, Found, ids
+from thlib.mesh import NAMED, Face, FaceAlignment, FaceMesh, Found
 
 TRACKER = 1  # raise it when `track` finds other numbers: it is part of the key of every cached track
 SMOOTH = 7  # frames: halves the jitter of the head
 LONGEST_GAP = 5  # frames without a face that are filled by interpolation
 
 RIGID, LIPS, LIPS_OUTER, LIPS_INNER, OVAL, IBUG68 = (
-    ids(NAMED[name]) for name in ("rigid", "lips", "lips_outer", "lips_inner", "oval", "ibug68")
+    np.array(NAMED[name]) for name in ("rigid", "lips", "lips_outer", "lips_inner", "oval", "ibug68")
 )
-EYES, BROWS, IRIS = (ids(NAMED[name]).reshape(2, -1) for name in ("eyes", "brows", "iris"))  # at the image's left first
+EYES, BROWS, IRIS = (np.array(NAMED[name]) for name in ("eyes", "brows", "iris"))  # at the image's left first
 EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order of Soukupová & Čech
 BLENDSHAPES = tuple(NAMED["scores"].split())
 COLOURS = NAMED["colours"]

@@ -25,13 +25,8 @@ NETWORKS = "face_detector.tflite", "face_landmarks_detector.tflite", "face_blend
 FAN = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
 
 
-def ids(text: str) -> np.ndarray:
-    """Landmark numbers from a text of numbers."""
-    return np.array(text.split(), dtype=int)
-
-
 NAMED = data.shipped("landmarks.yaml")  # numbers of landmarks
-BLENDSHAPE_POINTS = ids(NAMED["blendshape"])
+BLENDSHAPE_POINTS = np.array(NAMED["blendshape"])
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,8 @@ def record(
     told["weights"] = {Path(file).name: sha256(file) for file in told.get("weights", ())}
     kind = "compositeWithTrainedAlgorithmicMedia" if told["weights"] else "compositeSynthetic"
     times = [{"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"} for start, end in spans]
-    changes = [
-        {"description": what, "region": [{"type": "temporal", "time": time}]}
-        for time, what in zip(times, actions or ["generated"] * len(times), strict=True)
-    ]
+    pairs = zip(times, actions or ["generated"] * len(times), strict=True)
+    changes = [{"description": what, "region": [{"type": "temporal", "time": time}]} for time, what in pairs]
     edited = {"action": "c2pa.edited", "softwareAgent": agent, "digitalSourceType": _SOURCE_TYPES + kind}
     assertions = {"c2pa.actions.v2": {"actions": [edited | {"changes": changes}]}, "thlib.generation": told}
     if source is not None:

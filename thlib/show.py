@@ -321,6 +321,7 @@ class Dials:
         display(box | {"text/plain": "(The controls work in a running notebook.)"}, raw=True)
 
 
+@pyplot.rc_context({"axes.labelsize": 7, "xtick.labelsize": 6, "ytick.labelsize": 6})
 def running(
     clip: Clip, track: FaceTrack, *, words: Sequence[Word] = (), controls: Sequence[str] = ("jawOpen", "mouthPucker")
 ) -> Clip:
@@ -331,16 +332,12 @@ def running(
     drawn = Figure(figsize=(1.5 * height / 100, height / 100), dpi=100, layout="constrained")
     axes = drawn.subplots(1 + len(controls), sharex=True)
     _wave(axes[0], clip.audio.mean(1), clip.audio_rate, words)
-    axes[0].set_xlabel("")
+    axes[0].set(xlabel="", ylabel="sound")
     middles = (np.arange(len(track.points)) + 0.5) / float(track.fps)
     for axis, name, colour in zip(axes[1:], controls, (BLUE, GREEN, ORANGE)):
         axis.plot(middles, track.controls[:, BLENDSHAPES.index(name)], color=colour)
-        axis.set_ylim(0, 1)
-    for axis, name in zip(axes, ("sound", *controls)):
-        axis.set_ylabel(name, fontsize=7)
-        axis.tick_params(labelsize=6)
-    axes[-1].set_xlim(0, clip.duration)
-    axes[-1].set_xlabel("seconds", fontsize=7)
+        axis.set(ylim=(0, 1), ylabel=name)
+    axes[-1].set(xlim=(0, clip.duration), xlabel="seconds")
     panel = _pixels(drawn)[:height]
     x0, x1 = axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]  # columns of the first and last sample
     frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)

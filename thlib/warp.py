@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from thlib.landmarks import BROWS, EYES, LIPS, NAMED, OVAL, Head, ids, neutral
+from thlib.landmarks import BROWS, EYES, LIPS, NAMED, OVAL, Head, neutral
 
 Array = np.ndarray
-FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, ids(NAMED["filling"])]))  # the landmarks that carry a warp
+FACE = np.unique(np.concatenate([LIPS, OVAL, *EYES, *BROWS, NAMED["filling"]]))  # the landmarks that carry a warp
 STIFFNESS = 0.015  # smoothing of the spline over the squared face scale: it leaves out the tracker's trembling
 RING = 1.2  # a ring around the face that follows the skull: the jaw moves, hair and collar don't
 

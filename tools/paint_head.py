@@ -12,7 +12,12 @@ import cv2
 import numpy as np
 
 from thlib.landmarks import EYES, LIPS_INNER, LIPS_OUTER
-from thlib.mesh import ids
+
+
+def ids(text: str) -> np.ndarray:
+    """Landmark numbers from a text of numbers."""
+    return np.array(text.split(), dtype=int)
+
 
 PATCH = 512
 BROWS = (ids("70 63 105 66 107"), ids("46 53 52 65 55")), (ids("300 293 334 296 336"), ids("276 283 282 295 285"))

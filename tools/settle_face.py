@@ -19,10 +19,10 @@ import numpy as np
 from fit_face import OUT, mirrored, smooth
 
 from thlib.landmarks import BROWS, EYES, LIPS, Head, head_fixed
-from thlib.mesh import FaceMesh, ids
+from thlib.mesh import FaceMesh
 from thlib.presenter import face, render
 
-FEATURES = np.concatenate([*EYES, *BROWS, LIPS, ids("98 327 97 326 48 278 64 294 129 358")])
+FEATURES = np.concatenate([*EYES, *BROWS, LIPS, [98, 327, 97, 326, 48, 278, 64, 294, 129, 358]])
 
 
 def differences(count: int, seed: int) -> np.ndarray:

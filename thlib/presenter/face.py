@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 
 from thlib import data
 from thlib.errors import FaceError
-from thlib.landmarks import BLENDSHAPES, IRIS, NAMED, head_fixed, ids
+from thlib.landmarks import BLENDSHAPES, IRIS, NAMED, head_fixed
 
-LIDS = ids(NAMED["lids"]).reshape(2, 2, -1)  # upper and lower lid of the eye at the image's left, then of the other
-LIP_PAIRS = ids(NAMED["lip_pairs"]).reshape(2, -1)
+LIDS = np.array(NAMED["lids"])  # upper and lower lid of the eye at the image's left, then of the other
+LIP_PAIRS = np.array(NAMED["lip_pairs"])
 LID_SHARE, LIP_SHARE = 0.75, 0.6  # how much of the way the upper lid, and the lower lip, goes when they meet
 BULGE = 0.03  # closed lids lie before the eyeball, by so much in the middle
 EYEBALL = 0.135  # radius: 12 mm where the eye corners are 90 mm apart

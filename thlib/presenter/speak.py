@@ -27,7 +27,6 @@ from thlib.rig import ARKIT, Curves
 from thlib.speech import Speech
 
 _VISEMES = data.shipped("visemes.yaml")
-_GROUPS, _TWO = _VISEMES["groups"], _VISEMES["diphthongs"]
 BILABIAL, LABIODENTAL = ("M", "B", "P"), ("F", "V")
 BITTEN = 0.3  # mouthRollLower at which the lower lip is at the teeth
 ONSET, CLOSURE, GAP = 0.06, 0.009, 0.03  # s: of a phone's way in and out, reach of closures, shortest rest
@@ -36,15 +35,8 @@ LONG = "bob", "long", "wavy", "bun"  # hair
 HIGH = {"en-us+anika": -22, "en-us+Annie": 38}  # voices that repeat to the byte and align, with their pitch
 LOW = dict.fromkeys(("en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-gb+m5"), 0)
 BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
-
-
-def _columns(names: str) -> list[int]:
-    """Places in ARKIT; a * stands for both sides."""
-    return [ARKIT.index(n.replace("*", side)) for n in names.split() for side in ("Left", "Right")[: 1 + n.count("*")]]
-
-
-OPENING = _columns("jawOpen mouthFunnel mouthLowerDown* mouthUpperUp* mouthShrugUpper")
-CLOSE, BITE = _columns("mouthClose mouthRollLower")
+OPENING, *GROUPS = ([ARKIT.index(n) for n in names] for names in (_VISEMES["opening"], *_VISEMES["groups"]))
+CLOSE, BITE = ARKIT.index("mouthClose"), ARKIT.index("mouthRollLower")
 MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
 
 
@@ -151,9 +143,8 @@ def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     shut = np.isin(names, BILABIAL + LABIODENTAL)
     centre[shut] = times[np.abs(times[:, None] - centre[shut]).argmin(0)]
     away, values = (np.abs(times[:, None] - centre) - hold).clip(0), np.zeros((len(times), len(ARKIT)))  # (T, P)
-    for g, group in enumerate(_GROUPS):
+    for g, columns in enumerate(GROUPS):
         pull = pulls[:, g] * np.exp(-away / (CLOSURE if g == 3 else pulls[:, 4])) + 1e-30
-        columns = _columns(" ".join(group.values()))
         values[:, columns] = pull @ targets[:, columns] / pull.sum(1, keepdims=True)
     return values
 
@@ -161,13 +152,8 @@ def visemes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
 @functools.cache
 def _phones() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of each phone: targets (52,); strengths in the four groups and reach (5,)."""
-    controls, targets = dict(pair for group in _GROUPS for pair in group.items()), {}
-    for name, *amounts in (entry.split() for entry in _VISEMES["targets"].split(";")):
-        targets[name] = np.zeros(len(ARKIT))
-        for amount in amounts:
-            targets[name][_columns(controls[amount[0]])] = int(amount[1:]) / 100
-    rows = (entry.split() for entry in _VISEMES["pulls"].split(";"))
-    return {name: (targets[name], np.array(row[-5:], float)) for row in rows for name in row[:-5]}
+    phones = _VISEMES["phones"].items()
+    return {name: (np.array([made.get(n, 0.0) for n in ARKIT]), np.array(made["pull"])) for name, made in phones}
 
 
 def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
@@ -177,7 +163,7 @@ def _parts(phones: Sequence[Phone]) -> Iterator[tuple[str, float, float]]:
         if phone.start - last > GAP:
             yield "SIL", last, phone.start
         text, last = phone.text.rstrip("012"), phone.end  # without marks of stress
-        names = _TWO.get(text, (text,))
+        names = _VISEMES["diphthongs"].get(text, (text,))
         edges = np.linspace(phone.start, last, len(names) + 1)
         yield from zip(names, edges, edges[1:])
     yield "SIL", last, max(last + 1, 1e4)
