@@ -11,6 +11,7 @@ import tables
 from retrieval import Retrieval
 
 from thlib.editing.pipeline import TextEditPipeline
+from thlib.editing.refine import MouthNet, Repair
 from thlib.landmarks import LIPS
 
 
@@ -61,24 +62,51 @@ def motion_rows(cases, models) -> dict[str, list[dict[str, float]]]:
         rows["said again"] = [protocol.judge(c, lips, rest=r) for (c, lips), r in zip(again, rest)]
     rows["duration alone"] = [protocol.read_durations(c) for c in cases]
     for column, of in models.items():
-        for name, model in of.items():
+        for name, model in ((n, m) for n, m in of.items() if not isinstance(m, MouthNet)):
             rows[f"{name}, {column}"] = [protocol.of_motion(c, model) for c in cases]
             if name == "diffusion":
                 rows[f"{name}, mean of 8, {column}"] = [protocol.of_motion(c, model, samples=8) for c in cases]
     return rows
 
 
+WAYS = {  # of making pictures of a motion: `refine`, and what else stage 2 leaves open
+    "classic": Repair("none"),
+    "predict": Repair("predict"),
+    "predict & diffuse": Repair(),
+    "predict & diffuse, mean of 8": Repair(samples=8),
+    "diffuse": Repair("diffuse"),
+    "warp_blend": Repair(order="warp_blend"),
+    "border reference": Repair(reference="border"),
+}
+
+
 def picture_rows(cases, models, score) -> dict[str, list[dict[str, float]]]:
-    """Rows of pictures, judged by `score(case, frames)`: the adversaries and the classical edits."""
+    """Rows of pictures, judged by `score(case, frames)`: the adversaries, the classical edits and ours."""
     rows: dict[str, list[dict[str, float]]] = {}
-    editors = {n: TextEditPipeline({n: m}, lips=n) for n, m in models["seen"].items() if n != "retrieval"}
+    movers = [name for name, net in models["seen"].items() if not isinstance(net, MouthNet)]
+    editors = {f"classic, {n}": TextEditPipeline(models["seen"], lips=n, repair=WAYS["classic"]) for n in movers}
+    editors |= {f"ours, {column}": TextEditPipeline(nets) for column, nets in models.items()}
     for case in cases:
         for name, make in protocol.held(case).items():
             rows.setdefault(name, []).append(score(case, make()))
         for name, editor in editors.items():
-            rows.setdefault(f"classic, {name}", []).append(score(case, protocol.made(case, editor)))
-        warped = protocol.warped(case, editors["regressor"])
-        rows.setdefault("warp only, regressor", []).append(score(case, warped))
+            rows.setdefault(name, []).append(score(case, protocol.made(case, editor)))
+        for name in ("regressor", "diffusion"):
+            warped = protocol.warped(case, editors[f"classic, {name}"].motion(case.window))
+            rows.setdefault(f"warp only, {name}", []).append(score(case, warped))
+    return rows
+
+
+def repair_rows(cases, models, score) -> dict[str, list[dict[str, float]]]:
+    """Rows of pictures of the true landmarks, which show what stage 2 does alone, in both columns."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for case in cases:
+        true = case.window.track.points[case.window.left + 1 : case.window.right]
+        rows.setdefault("warp", []).append(score(case, protocol.warped(case, true)))
+        for column, nets in models.items():
+            for name, way in WAYS.items():
+                frames = TextEditPipeline(nets, repair=way).frames(case.window, true)
+                rows.setdefault(f"{name}, {column}", []).append(score(case, frames))
     return rows
 
 
@@ -103,7 +131,9 @@ def test_grid_edit(grid_cases, models):
     assert_wins(motion, "regressor, seen", ["no motion", "cross-fade"], {"lips %": False, "digits": True})
     pictures = show("GridEdit, pictures tracked again", picture_rows(grid_cases, models, protocol.judge_pictures))
     rivals = [*RIVALS, "old lips"]
-    assert_wins(pictures, "classic, regressor", rivals, {"lips %": False, "digits": True, "adverbs": True})
+    for ours in ("classic, regressor", "ours, seen"):
+        assert_wins(pictures, ours, rivals, {"lips %": False, "digits": True, "adverbs": True})
+    assert_wins(pictures, "ours, seen", ["classic, retrieval"], {"lips %": False})
 
 
 def test_self_edit(self_cases, models):
@@ -114,9 +144,11 @@ def test_self_edit(self_cases, models):
     def score(case, frames):
         return protocol.judge_pictures(case, frames) | protocol.picture_scores(case, frames)
 
-    rows = picture_rows(self_cases, models, score)
-    editor = TextEditPipeline(models["seen"])
-    true = [c.window.track.points[c.window.left + 1 : c.window.right] for c in self_cases]
-    rows["true landmarks"] = [score(c, editor.frames(c.window, p)) for c, p in zip(self_cases, true)]
-    pictures = show("SelfEdit, pictures", rows)
-    assert_wins(pictures, "classic, regressor", RIVALS, {"lips %": False, "colours": True, "mouth PSNR": True})
+    pictures = show("SelfEdit, pictures", picture_rows(self_cases, models, score))
+    for ours in ("classic, regressor", "ours, seen"):
+        assert_wins(pictures, ours, RIVALS, {"lips %": False, "colours": True, "mouth PSNR": True})
+    repaired = show(
+        "SelfEdit, pictures of the true landmarks", repair_rows(self_cases, models, protocol.picture_scores)
+    )
+    for column in ("seen", "unseen"):
+        assert_wins(repaired, f"predict & diffuse, mean of 8, {column}", ["warp"], {"mouth PSNR": True})

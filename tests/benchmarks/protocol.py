@@ -281,12 +281,12 @@ def made(case: Case, editor: TextEditPipeline) -> np.ndarray:
     return editor.frames(case.window, editor.motion(case.window))
 
 
-def warped(case: Case, editor: TextEditPipeline) -> np.ndarray:
-    """New frames by the same motion, the border frames warped to it and nothing taken from elsewhere."""
+def warped(case: Case, target: np.ndarray) -> np.ndarray:
+    """New frames that show landmarks `target` (N, 478, 3): the border frames warped, nothing taken from elsewhere."""
     w = case.window
     left, right = zip(w.border(w.clip.frames), w.border(w.track.points))
     left, right = (None if end[0] is None else end for end in (left, right))
-    return np.stack([*inbetween(left, right, target=editor.motion(w))])
+    return np.stack([*inbetween(left, right, target=target, order="interpolate_warp")])
 
 
 def collect(rows: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
