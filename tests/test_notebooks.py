@@ -141,6 +141,20 @@ FAULTS = {
             """,
         ),
     },
+    "05_warping": {
+        "the spline's kernel is the cube": (
+            "thlib.warp",
+            """
+            _phi = lambda squared: squared**1.5
+            """,
+        ),
+        "the warp is not faded out": (
+            "thlib.warp",
+            """
+            fade_out = lambda box, width: np.ones((box[3] - box[1], box[2] - box[0], 1), np.float32)
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
