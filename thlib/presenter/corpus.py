@@ -39,9 +39,14 @@ def sentence(split: str, rng: np.random.Generator) -> str:
     own = sentences(split)
     if rng.random() < 0.3:
         return own[rng.integers(len(own))]
-    while _digit(text := _expand("{sentence}", rng)) not in SPLITS[split]:
-        pass
-    return text
+    while True:
+        text = "{sentence}"
+        while slot := re.search(r"{(\w+)}", text):
+            filled = str(rng.choice(GRAMMAR[slot[1].lower()].split("|")))
+            filled = filled.capitalize() if slot[1].istitle() else filled
+            text = text[: slot.start()] + filled + text[slot.end() :]
+        if _digit(text) in SPLITS[split]:
+            return text
 
 
 @functools.cache
@@ -50,14 +55,6 @@ def sentences(split: str) -> tuple[str, ...]:
     if split not in SPLITS:
         raise DataError(f"The presenter's corpus has no split {split!r}: take {', '.join(SPLITS)}.")
     return tuple(text for text in re.split(r"(?<=[.?]) ", " ".join(BALANCED.split())) if _digit(text) in SPLITS[split])
-
-
-def _expand(text: str, rng: np.random.Generator) -> str:
-    while slot := re.search(r"{(\w+)}", text):
-        filled = str(rng.choice(GRAMMAR[slot[1].lower()].split("|")))
-        filled = filled.capitalize() if slot[1].istitle() else filled
-        text = text[: slot.start()] + filled + text[slot.end() :]
-    return text
 
 
 def _digit(text: str) -> int:

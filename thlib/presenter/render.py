@@ -158,11 +158,8 @@ def _texture(who: Person) -> np.ndarray:
     """Face at the left, hair at the upper right, shoulders below: tinted masks of tools/paint_head.py, (H, 2 H, 3)."""
     mesh, skin, ones = _mesh(), np.array(who.skin), np.ones(3)
     hairy = np.clip(np.array(who.hair_colour) * 0.7 / skin, 0.02, 0.9)
-    tints = {
-        "blush": [1, 0.86, 0.86], "hollow": [0.78, 0.7, 0.7], "line": [0.5, 0.4, 0.38], "lips": who.lips,
-        "hole": [0.12, 0.07, 0.07], f"brow{who.brow[0]}": ones - who.brow[1] * (1 - hairy),
-        "beard": ones - who.beard * (1 - hairy), "freckle": ones - who.freckles * np.array([0.3, 0.45, 0.55]),
-    }  # fmt: skip
+    tints = _LOOKS["tints"] | {"lips": who.lips, f"brow{who.brow[0]}": ones - who.brow[1] * (1 - hairy)}
+    tints |= {"beard": ones - who.beard * (1 - hairy), "freckle": ones - who.freckles * np.array([0.3, 0.45, 0.55])}
     face = 1 + 0.16 * (mesh["grain"][..., None] - 0.5)
     for name, tint in tints.items():
         face = face * (1 - mesh[name][..., None] * (1 - np.asarray(tint)))
