@@ -169,6 +169,17 @@ def test_a_hidden_face_is_refused_where_it_matters(editor, sentence, recording):
         editor(replace(before, frames=np.full_like(blank, 90)), words, "bin blue by f seven soon", speech=recording)
 
 
+def test_a_face_hidden_inside_the_edit_and_a_second_face_are_refused(editor, sentence, recording):
+    _, before, words = sentence
+    blank = before.frames.copy()
+    blank[44:54] = 90  # "six" lies between frames 38 and 56
+    with pytest.raises(FaceError, match=r"The face is hidden at 1.\d\d-2.\d\d s, inside the edit; edit words during"):
+        editor(replace(before, frames=blank), words, "bin blue by f seven soon", speech=recording)
+    two = replace(before, frames=np.concatenate([before.frames, before.frames[:, :, ::-1]], axis=2))
+    with pytest.raises(FaceError, match="2 faces are seen at 1.36 s; an edit needs one: cut the picture down"):
+        editor(two, words, "bin blue by f seven soon", speech=recording)
+
+
 def test_a_frame_whose_face_was_only_guessed_lends_no_mouth(editor, sentence, recording):
     _, before, words = sentence
     blank = before.frames.copy()

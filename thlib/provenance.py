@@ -73,7 +73,7 @@ def record(
     of the result. actions: a sentence for each span. details: anything else that should be known, such as {"method":
     "classic", "badge": True, "seed": 0}; the files in its "weights" are recorded by name and hash."""
     told, agent = dict(details or {}), {"name": "thlib", "version": thlib.__version__}
-    told["weights"] = {Path(file).name: sha256(file) for file in told.get("weights", ())}
+    told["weights"] = {"/".join(Path(file).parts[-2:]): sha256(file) for file in told.get("weights", ())}
     kind = "compositeWithTrainedAlgorithmicMedia" if told["weights"] else "compositeSynthetic"
     times = [{"type": "npt", "start": f"{start:.3f}", "end": f"{end:.3f}"} for start, end in spans]
     pairs = zip(times, actions or ["generated"] * len(times), strict=True)

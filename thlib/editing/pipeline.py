@@ -28,7 +28,7 @@ from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
-from thlib.landmarks import FaceTrack, Head, beside, track
+from thlib.landmarks import FaceTrack, Head, beside, faces, track
 from thlib.speech import Speech, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
@@ -180,9 +180,11 @@ class TextEditPipeline:
         EditError, SpeechError, FaceError and MediaError say what of the video, the words or the sound does not fit."""
         if method not in ("diffusion", "classic"):
             raise EditError(f"The method {method!r} is unknown; take 'diffusion' or 'classic'.")
-        if method == "classic" and self.repair.refine != "none":
+        if method == "classic":
             lips = self.lips or "regressor"
-            self = TextEditPipeline(self.nets, lips=lips, repair=Repair("none"), weights=self.weights)
+            self = TextEditPipeline(
+                self.nets, lips=lips, repair=replace(self.repair, refine="none"), weights=self.weights
+            )
         fps, total = source.fps, source.n_frames
         _check_words(words, source.duration)
         spans, sound = diff(words, edited_text), _dark(total, source.audio, source)
@@ -207,11 +209,13 @@ class TextEditPipeline:
             moved += patch.n_frames - (patch.k1 - patch.k0)
         notes = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found)
         how = f"{method}, lips by {self.lips or method}"
-        return Edit(source, pieces, points, retime(words, found), spans, notes, how, seed, self.weights)
+        used = [p for p in self.weights if p.parent.name in (self.lips or "diffusion", *self.repair.nets)]
+        return Edit(source, pieces, points, retime(words, found), spans, notes, how, seed, tuple(used))
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
-        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border."""
+        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border or
+        inside the edit, or where another one is seen."""
         fps, total = source.fps, source.n_frames
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):
@@ -226,10 +230,7 @@ class TextEditPipeline:
         known = isinstance(source, Video) and beside(source.path).is_file()  # the whole video's track came with it
         seen = track(source).window(begin, end) if known else track(clip)
         found = Window(clip, seen, mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown)
-        for k, seen in zip((first - 1, last), found.border(found.track.shown)):
-            if seen is not None and not seen:
-                where = f"{float(k / fps):.2f} s, where the edit meets the footage"
-                raise FaceError(f"No face is seen at {where}; edit words around which the face is visible.")
+        _check_faces(found, begin, detected=not known)
         return found
 
     def motion(self, window: Window, *, seed: int = 0, samples: int = 1) -> np.ndarray:
@@ -270,6 +271,22 @@ def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:
 def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
     """Sound under n pictures of one pixel: what `patches` and `splice_clip` need of it."""
     return Clip(np.zeros((n, 1, 1, 3), np.uint8), like.fps, audio, like.audio_rate)
+
+
+def _check_faces(window: Window, begin: int, *, detected: bool) -> None:
+    """FaceError unless one face is seen at both borders of the edit and inside; begin: the window's first frame."""
+    fps = float(window.clip.fps)
+    for k in window.border(range(len(window.track.points))):
+        if k is not None and not window.track.shown[k]:
+            where = f"{(begin + k) / fps:.2f} s, where the edit meets the footage"
+            raise FaceError(f"No face is seen at {where}; edit words around which the face is visible.")
+        if k is not None and detected and (many := len(faces(window.clip.frames[k]))) > 1:
+            where = f"{many} faces are seen at {(begin + k) / fps:.2f} s"
+            raise FaceError(f"{where}; an edit needs one: cut the picture down to the one who speaks.")
+    hidden = begin + window.left + 1 + np.flatnonzero(~window.track.visible[window.left + 1 : window.right])
+    if len(hidden):
+        where = f"{hidden[0] / fps:.2f}-{(hidden[-1] + 1) / fps:.2f} s, inside the edit"
+        raise FaceError(f"The face is hidden at {where}; edit words during which it is visible.")
 
 
 def _check_words(words: Sequence[Word], seconds: float) -> None:

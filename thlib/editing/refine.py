@@ -40,6 +40,7 @@ SEAM = 8  # pixels of a crop over which what is added falls to 0 at its edge
 HEARD = 4  # frames of sound on each side
 CHUNK = 16  # frames that go through a network at once
 DETAIL = 2.0  # pixels of a crop: what is coarser than this the predictor knows better
+NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
 BATCH = 16  # frames of a training step
 ORDERS = "warp_blend", "interpolate_warp"
 
@@ -59,10 +60,11 @@ class Repair:
     samples: int = 1
 
     def __post_init__(self):
-        known = {"refine": ("predict_diffuse", "predict", "diffuse", "none"), "reference": ("nearest", "border")}
-        for name, choices in known.items():
+        for name, choices in {"refine": NETS, "reference": ("nearest", "border")}.items():
             if getattr(self, name) not in choices:
                 raise EditError(f"{name}={getattr(self, name)!r} is unknown; take {', '.join(choices)}.")
+
+    nets = property(lambda self: NETS[self.refine], doc="The networks it needs.")
 
 
 class MouthNet(ModelMixin, ConfigMixin):
