@@ -63,8 +63,7 @@ class EmoFacePipeline:
         curves = Curves((spoken + felt).clip(0, 1), "arkit", fps).smoothed()
         loudness = np.interp(middles, *_loudness(audio))
         curves = add_gaze(add_blinks(curves, seed=seed), seed=seed)
-        head = head_motion(loudness, fps, seed=seed)
-        return Curves(curves.values.clip(0, 1), "arkit", fps, head)
+        return Curves(curves.values.clip(0, 1), "arkit", fps, head_motion(loudness, fps, seed=seed))
 
     def speech(self, audio: np.ndarray) -> Curves:
         """What speech alone does to the tracker's 52 controls, at FPS; none of it where the sound is silent."""

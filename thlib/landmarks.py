@@ -78,8 +78,7 @@ class FaceTrack:
         if frames < 3 or self.scheme != "mesh478":
             return self
         head = Head.fit(self.points)
-        calm = head.smoothed(frames)
-        points = calm.unfix(head.fix(self.points))
+        points = head.smoothed(frames).unfix(head.fix(self.points))
         far = np.abs(points - self.points)[:, RIGID].max((1, 2)) > 0.03 * head.scale
         points[far] = self.points[far]
         return replace(self, points=points, pose=Head.fit(points).matrix)
@@ -165,8 +164,7 @@ def _track(clip: Clip | Video, detector: str, face: str | int, settle: bool) -> 
     if points.shape[1] == 68:
         return FaceTrack(points, visible, clip.size, clip.fps, scheme="ibug68", filled=filled)
     controls, _ = fill_gaps(np.stack([here.controls for here in found if here]), at, len(found))
-    pose = Head.fit(points).matrix
-    return FaceTrack(points, visible, clip.size, clip.fps, controls, pose, filled=filled)
+    return FaceTrack(points, visible, clip.size, clip.fps, controls, Head.fit(points).matrix, filled=filled)
 
 
 def _follow(frames, net: FaceMesh | FaceAlignment, face: str | int, *, settle: bool) -> list[Found | None]:

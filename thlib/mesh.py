@@ -125,8 +125,7 @@ class FaceMesh:
 
     def blendshapes(self, points: np.ndarray) -> np.ndarray:
         """The 52 scores in [0, 1] of landmarks (478, 3) in pixels."""
-        scores = _run(self._blendshapes, points[None, BLENDSHAPE_POINTS, :2].astype(np.float32), (52,))[0]
-        return scores.clip(0, 1)
+        return _run(self._blendshapes, points[None, BLENDSHAPE_POINTS, :2].astype(np.float32), (52,))[0].clip(0, 1)
 
 
 class FaceAlignment:

@@ -199,8 +199,7 @@ class Transcript(Live):
     @property
     def words(self) -> list[Word]:
         """The words that were heard, deleted or not, at the times that were dragged."""
-        times = self.state["times"]
-        return [Word(word, *times[2 * k : 2 * k + 2]) for k, word in enumerate(self.facts["words"])]
+        return [Word(word, *self.state["times"][2 * k : 2 * k + 2]) for k, word in enumerate(self.facts["words"])]
 
     def _step(self, step: Json) -> Json:  # static/transcript.js has the same as `reduce`
         ((name, value),), past, future = step.items(), self.state["past"], self.state["future"]
@@ -343,8 +342,7 @@ def running(
     frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)
     for k, frame in enumerate(clip.frames):
         large = frame.repeat(times, 0).repeat(times, 1)
-        seen = track.visible[k]
-        frames[k, :, :width] = draw(track.points[k] * times, (height, width), over=large) if seen else large
+        frames[k, :, :width] = draw(track.points[k] * times, large.shape[:2], over=large) if track.visible[k] else large
         frames[k, :, width:] = panel
         x = width + round(x0 + (x1 - x0) * (k + 0.5) / len(frames))
         frames[k, :, x - 1 : x + 1] = (213, 94, 0)

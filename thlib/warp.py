@@ -49,8 +49,7 @@ class ThinPlateSpline:
         self.centre = source.mean(-2, keepdim=True)
         self.scale = (source - self.centre).abs().amax((-2, -1), keepdim=True)
         self.points = (source - self.centre) / self.scale  # (..., N, 2)
-        n = source.shape[-2]
-        eye = torch.eye(n, dtype=source.dtype, device=source.device)
+        eye = torch.eye(source.shape[-2], dtype=source.dtype, device=source.device)
         kernel = _phi(_pairwise(self.points, self.points)) + smoothing / self.scale**2 * eye
         affine = F.pad(self.points, (1, 0), value=1)  # (..., N, 3)
         top = torch.cat([kernel, affine], -1)
