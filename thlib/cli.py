@@ -259,14 +259,9 @@ def purge(what: str) -> None:
 
 @presenter.command("say")
 def say_words(
-    text: str,
-    out: Made,
-    emotion: Emotion = "neutral",
-    intensity: Intensity = 1.0,
-    identity: Identity = 0,
-    size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512,
-    seed: int = 0,
-) -> None:
+    text: str, out: Made, emotion: Emotion = "neutral", intensity: Intensity = 1.0, identity: Identity = 0,
+    size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512, seed: int = 0,
+) -> None:  # fmt: skip
     """A presenter says a text; its words, track and provenance lie beside the video, exact.
 
     thlib presenter say "Hello" --emotion happy --identity 7 --out hello.mp4"""

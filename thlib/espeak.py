@@ -27,8 +27,7 @@ def ask(text: str, *, voice: str, speed: int, pitch: int) -> dict[str, Any]:
 
     request = json.dumps({"text": text, "voice": voice, "speed": speed, "pitch": pitch}).encode()
     try:
-        worker = [sys.executable, "-m", "thlib.espeak"]
-        said = subprocess.run(worker, input=request, capture_output=True, check=True)
+        said = subprocess.run([sys.executable, "-m", "thlib.espeak"], input=request, capture_output=True, check=True)
         line, _, samples = said.stdout.partition(b"\n")
         answer = json.loads(line)
     except (OSError, ValueError, subprocess.CalledProcessError) as problem:

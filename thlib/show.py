@@ -191,10 +191,7 @@ class Transcript(Live):
     text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word that ends
     there goes along), {"end": [k, seconds]}."""
 
-    @property
-    def text(self) -> str:
-        """The edited text, as `TextEditPipeline` takes it."""
-        return " ".join(word for word, _ in self.state["text"])
+    text = property(lambda self: " ".join(w for w, _ in self.state["text"]), doc="As `TextEditPipeline` takes it.")
 
     @property
     def words(self) -> list[Word]:

@@ -20,7 +20,7 @@ from thlib.landmarks import IRIS, Head
 from thlib.presenter.face import displacement, model, shape
 
 _LOOKS = data.shipped("looks.yaml")
-MONK, HAIRS, IRISES, CLOTHES = (_LOOKS[name] for name in ("skins", "hairs", "irises", "clothes"))
+MONK, HAIRS, IRISES, CLOTHES = ((np.array(_LOOKS[n]) / 255) ** 2 for n in ("skins", "hairs", "irises", "clothes"))
 SOFT, HAIRY, GLOSS = (np.array(amounts, np.float32) for amounts in zip(*_LOOKS["materials"].values()))
 EYE, SHEET = ([*_LOOKS["materials"]].index(name) for name in ("eye", "sheet"))
 PIVOT = np.array([0.0, 1.35, 0.8], np.float32)  # where the neck meets the shoulders: the head turns about it
@@ -65,17 +65,12 @@ class Rendered:
     pose: np.ndarray
 
 
-def linear(colour: str) -> np.ndarray:
-    """Linear RGB (3,) of a hexadecimal colour (gamma 2)."""
-    return (np.frombuffer(bytes.fromhex(colour), np.uint8) / 255.0) ** 2
-
-
 def person(seed: int) -> Person:
     """Somebody drawn at random, the same for the same seed."""
     rng = np.random.default_rng([7, seed])
-    pick = lambda colours, spread: linear(rng.choice(colours)) * rng.uniform(1 - spread, 1 + spread)  # noqa: E731
+    pick = lambda colours, spread: rng.choice(colours) * rng.uniform(1 - spread, 1 + spread)  # noqa: E731
     tone, pale = int(rng.integers(1, 11)), np.array([1.0, 0.91, 0.86])
-    skin = (0.72 * linear(MONK[tone - 1]) + [0.035, 0.024, 0.02]) * rng.uniform(0.93, 1.0) * pale ** (1.2 - 0.1 * tone)
+    skin = (0.72 * MONK[tone - 1] + [0.035, 0.024, 0.02]) * rng.uniform(0.93, 1.0) * pale ** (1.2 - 0.1 * tone)
     style, n = str(rng.choice(_mesh()["styles"])), len(model().deviations)
     angle, height = rng.uniform(-1.0, 1.0), rng.uniform(0.15, 0.8)
     light = np.array([np.sin(angle), -height, -np.cos(angle)])
