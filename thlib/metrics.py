@@ -4,7 +4,6 @@ Definitions and known figures are those of the course's benchmarks; every table 
 
 # T frames  P lip points (40)  H height  W width  S samples
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Self
 
 import cv2
@@ -56,25 +55,19 @@ def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> i
     return max(range(-most, most + 1), key=lambda lag: (at(lag), -abs(lag)))
 
 
-@dataclass
 class LipReader:
     """Reads a word from its lips alone: LDA (shrinkage 0.3) on 12 principal components at 12 times across the word.
     The word's duration is left out on purpose: alone it reads 0.38 of GRID's digits, and it belongs to the sound.
     Trap: fitted on true lips of one corpus, it judges only words and camera angles of that corpus."""
 
-    components: int = 12
-    times: int = 12
-    _pca: PCA | None = field(default=None, repr=False)
-    _lda: LinearDiscriminantAnalysis | None = field(default=None, repr=False)
-
     def _features(self, words: Sequence[np.ndarray]) -> np.ndarray:
-        codes = [self._pca.transform(lips.reshape(len(lips), -1)) for lips in words]  # (T, components)
-        places = [np.linspace(0, len(c) - 1, self.times) for c in codes]
+        codes = [self._pca.transform(lips.reshape(len(lips), -1)) for lips in words]  # (T, 12)
+        places = [np.linspace(0, len(c) - 1, 12) for c in codes]
         return np.stack([np.ravel([np.interp(p, np.arange(len(c)), k) for k in c.T]) for p, c in zip(places, codes)])
 
     def fit(self, words: Sequence[np.ndarray], labels: Sequence[str]) -> Self:
         """Learn from words: a list of (T_i, P, 2) lip motions and what each one says."""
-        self._pca = PCA(self.components).fit(np.concatenate([w.reshape(len(w), -1) for w in words]))
+        self._pca = PCA(12).fit(np.concatenate([w.reshape(len(w), -1) for w in words]))
         self._lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(self._features(words), labels)
         return self
 

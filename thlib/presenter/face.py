@@ -7,7 +7,7 @@ never cross, and meet where mouthClose is 1, however far the jaw is open; irises
 
 # T frames  I identity modes  P pairs of points that face each other
 import functools
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -23,27 +23,15 @@ BULGE = 0.03  # closed lids lie before the eyeball, by so much in the middle
 EYEBALL = 0.135  # radius: 12 mm where the eye corners are 90 mm apart
 TURN = np.radians(32), np.radians(24)  # of an eyeball at full eyeLookIn or Out, and Up or Down
 AT = {name: k for k, name in enumerate(BLENDSHAPES)}
-
-
-@dataclass(frozen=True)
-class FaceModel:
-    """neutral (478, 3); modes (I, 478, 3) of unit length with their deviations (I,); controls (52, 478, 3) in the order
-    of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips (2, 478, P), how much
-    of each lip pair's way the mesh follows; authored (52,): drawn by hand because footage hardly shows them."""
-
-    neutral: np.ndarray
-    modes: np.ndarray
-    deviations: np.ndarray
-    controls: np.ndarray
-    triangles: np.ndarray
-    layout: np.ndarray
-    lips: np.ndarray
-    authored: np.ndarray
+FaceModel = namedtuple("FaceModel", "neutral modes deviations controls triangles layout lips authored")  # see `model`
 
 
 @functools.cache
 def model() -> FaceModel:
-    """The model that ships with the library."""
+    """The model that ships with the library, float32 and int32 arrays.
+    neutral (478, 3); modes (I, 478, 3) of unit length with their deviations (I,); controls (52, 478, 3) in the order
+    of BLENDSHAPES, `_neutral` zero; triangles (F, 3); layout (478, 2), the mesh laid flat; lips (2, 478, P), how much
+    of each lip pair's way the mesh follows; authored bool (52,): drawn by hand because footage hardly shows them."""
     types = {np.dtype(np.float16): np.float32, np.dtype(np.int16): np.int32}
     arrays = data.shipped("face_model.npz").items()
     return FaceModel(**{name: array.astype(types.get(array.dtype, array.dtype)) for name, array in arrays})

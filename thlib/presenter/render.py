@@ -7,6 +7,7 @@ lids and lips is worked out from the eyeball and the rows of teeth that the line
 
 # T frames  V vertices  F triangles
 import functools
+from collections import namedtuple
 from dataclasses import dataclass
 
 import cv2
@@ -27,6 +28,8 @@ PIVOT = np.array([0.0, 1.35, 0.8], np.float32)  # where the neck meets the shoul
 FACE_HEIGHT = 2.03  # of the neutral, forehead to chin
 SAMPLES = 2  # a side of a pixel
 ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
+
+Rendered = namedtuple("Rendered", "frames points visible pose")  # see `render`
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,6 @@ class Person:
     power: tuple[float, ...]
     warmth: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """frames uint8 (T, H, W, 3); points float32 (T, 478, 3) as in FaceTrack; visible bool (T, 478): not hidden by the
-    head, hair or a lid, and inside the frame; pose float32 (T, 4, 4), head-fixed points to pixels."""
-
-    frames: np.ndarray
-    points: np.ndarray
-    visible: np.ndarray
-    pose: np.ndarray
 
 
 def person(seed: int) -> Person:
@@ -103,7 +95,9 @@ def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, sh
 
 def render(who: Person, controls: np.ndarray, *, head: Head | None = None, size: tuple = (256, 256)) -> Rendered:
     """Draw `who` with controls (T, 52) and the head in as many places, else FaceError (default: centred, frontal), size
-    (H, W). `FaceTrack(r.points, r.visible.any(1), size, fps, controls, r.pose)` is the track."""
+    (H, W). Returns frames uint8 (T, H, W, 3); points float32 (T, 478, 3) as in FaceTrack; visible bool (T, 478): not
+    hidden by head, hair or a lid, and inside the frame; pose float32 (T, 4, 4), head-fixed points to pixels.
+    `FaceTrack(r.points, r.visible.any(1), size, fps, controls, r.pose)` is the track."""
     controls = np.asarray(controls, np.float32)
     head = place(np.zeros((len(controls), 3)), size) if head is None else head
     if len(head.scale) != len(controls):
