@@ -59,7 +59,7 @@ def test_poses_and_controls_must_be_equally_many():
 
 def test_points_move_with_the_picture():
     """A head that is shifted by whole pixels is the same picture, shifted, and so are its points."""
-    who, head = replace(person(2), backdrop=(0.2,) * 6), place(np.array([[10, 5, 0]]), SIZE)
+    who, head = person(2)._replace(backdrop=(0.2,) * 6), place(np.array([[10, 5, 0]]), SIZE)
     moved = Head(head.rotation, head.scale, head.shift + [[9, -7, 0]])
     one, other = (render.render(who, setting(jawOpen=0.4), head=h, size=SIZE) for h in (head, moved))
     assert np.allclose(other.points - one.points, [9, -7, 0], atol=1e-3)
@@ -78,7 +78,7 @@ def test_a_larger_frame_shows_the_same():
 
 def test_pupils_are_drawn_where_the_irises_are():
     for look in ({}, {"eyeLookOutLeft": 0.7, "eyeLookInRight": 0.7}, {"eyeLookUp": 0.5}):
-        who = replace(person(5), iris=(0.5, 0.5, 0.5), skin=(0.6, 0.6, 0.6))
+        who = person(5)._replace(iris=(0.5, 0.5, 0.5), skin=(0.6, 0.6, 0.6))
         drawn = draw(who, setting(eyeWide=0.8, **look), (0, 0, 0), (512, 512))
         grey = cv2.GaussianBlur(drawn.frames[0].mean(2), (0, 0), 3)
         for side in (0, 1):
@@ -109,7 +109,7 @@ def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def holes(who: Person, controls: np.ndarray, angles: tuple) -> int:
     """Pixels inside the face in which the magenta backdrop shows; no hair hides it."""
-    bare = replace(who, backdrop=MAGENTA * 2, clothes=(0.2, 0.2, 0.2, 0), hair="bald", beard=0.0)
+    bare = who._replace(backdrop=MAGENTA * 2, clothes=(0.2, 0.2, 0.2, 0), hair="bald", beard=0.0)
     drawn = draw(bare, controls, angles)
     red, green, blue = np.moveaxis(drawn.frames.astype(int), -1, 0)
     shown = (red > green + 90) & (blue > green + 90)

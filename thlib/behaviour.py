@@ -26,8 +26,7 @@ SHUT, SHORTEST = 0.21, 0.1  # eye aspect ratio below which an eye is shut, and f
 LIDS = 0.3  # how far the lids follow an eye that looks down
 SWAY, NOD, FURTHEST = (3.5, 2.0, 1.5), 5.0, 8.0  # degrees: of yaw, pitch and roll; pitch with the stress; at most
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # in EmoFace's order
-_FACS = data.shipped("expressions.yaml")
-UNITS, STYLES = _FACS["units"], _FACS["styles"]  # action units' controls; of each emotion two sets of units
+UNITS, STYLES = data.shipped("expressions.yaml").values()  # action units' controls; of emotions two sets of units
 
 
 def blink_shape(fps: Fraction | float) -> np.ndarray:

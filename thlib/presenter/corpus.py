@@ -29,8 +29,7 @@ from thlib.speech import Speech, log_mel
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
-_TEXTS = data.shipped("sentences.yaml")
-BALANCED, GRAMMAR = _TEXTS["balanced"], _TEXTS["grammar"]  # sentences; a slot -> what may fill it
+BALANCED, GRAMMAR = data.shipped("sentences.yaml").values()  # sentences; a slot -> what may fill it
 
 
 def sentence(split: str, rng: np.random.Generator) -> str:

@@ -8,7 +8,6 @@ lids and lips is worked out from the eyeball and the rows of teeth that the line
 # T frames  V vertices  F triangles
 import functools
 from collections import namedtuple
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -29,36 +28,18 @@ FACE_HEIGHT = 2.03  # of the neutral, forehead to chin
 SAMPLES = 2  # a side of a pixel
 ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
 
-Rendered = namedtuple("Rendered", "frames points visible pose")  # see `render`
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who is drawn, and in which light; colours are linear RGB.
-    identity: coefficients of face.shape; tone: 1 to 10 on Monk's scale; hair: a style of the head model; brow:
-    thickness (0 to 2) and density; beard, freckles: 0 to 1; clothes: colour and neckline (0 to 2); backdrop: colours at
-    the top and bottom; light: direction to it (x right, y down, z away); power: of key, surroundings, fill; warmth."""
-
-    identity: tuple[float, ...]
-    tone: int
-    skin: tuple[float, ...]
-    hair: str
-    hair_colour: tuple[float, ...]
-    iris: tuple[float, ...]
-    lips: tuple[float, ...]
-    brow: tuple[int, float]
-    beard: float
-    freckles: float
-    clothes: tuple
-    backdrop: tuple
-    light: tuple[float, ...]
-    power: tuple[float, ...]
-    warmth: float
-    seed: int
+Rendered = namedtuple("Rendered", "frames points visible pose")  # see `render`, and for the next `person`
+Person = namedtuple(
+    "Person",
+    "identity tone skin hair hair_colour iris lips brow beard freckles clothes backdrop light power warmth seed",
+)
 
 
 def person(seed: int) -> Person:
-    """Somebody drawn at random, the same for the same seed."""
+    """Somebody drawn at random, the same for the same seed, and in which light; colours are linear RGB.
+    identity: coefficients of face.shape; tone: 1 to 10 on Monk's scale; hair: a style of the head model; brow:
+    thickness (0 to 2) and density; beard, freckles: 0 to 1; clothes: colour and neckline (0 to 2); backdrop: colours at
+    the top and bottom; light: direction to it (x right, y down, z away); power: of key, surroundings, fill; warmth."""
     rng = np.random.default_rng([7, seed])
     pick = lambda colours, spread: rng.choice(colours) * rng.uniform(1 - spread, 1 + spread)  # noqa: E731
     tone, pale = int(rng.integers(1, 11)), np.array([1.0, 0.91, 0.86])
