@@ -8,6 +8,7 @@ Grishchenko et al. 2020, "Attention mesh"): detect once, then each frame's landm
 import os
 import threading
 import zipfile
+from collections import namedtuple
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,10 +24,9 @@ DETECTOR_SIDE, MESH_SIDE = 128, 256
 ENLARGE = 1.5  # side of the region over the longer edge of the face's box
 NETWORKS = "face_detector.tflite", "face_landmarks_detector.tflite", "face_blendshapes.tflite"
 FAN = ("2DFAN4-11f355bf06.pth.tar", "s3fd-619a316812.pth")
-
-
 NAMED = data.shipped("landmarks.yaml")  # numbers of landmarks
 BLENDSHAPE_POINTS = np.array(NAMED["blendshape"])
+Face, Found = namedtuple("Face", "box region score"), namedtuple("Found", "points controls face")  # see `FaceMesh`
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,10 @@ class Region:
         return np.array([[c, -s, self.x - half * (c - s)], [s, c, self.y - half * (s + c)]])
 
 
-@dataclass(frozen=True)
-class Face:
-    """A face in a frame: box (left, top, right, bottom) in pixels, the region to look at, score in [0, 1]."""
-
-    box: np.ndarray
-    region: Region
-    score: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """Landmarks (L, 3) in pixels, their controls (52,), and the face as they outline it."""
-
-    points: np.ndarray
-    controls: np.ndarray
-    face: Face
-
-
 class FaceMesh:
-    """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one, seen there before."""
+    """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one, seen there before.
+    Face: box (left, top, right, bottom) in pixels, the region to look at, score in [0, 1]; Found: landmarks (L, 3) in
+    pixels, their controls (52,), and the face as they outline it."""
 
     follows = True  # a face may be located from where it was in the frame before
 
