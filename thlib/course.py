@@ -39,7 +39,6 @@ class Run:
         self, name: str, value: float, unit: str, *, better: str, next_best: float | None = None, needs: str = ""
     ) -> None:
         """Record a number: a line on the page, and an output that the runner compares with its baseline.
-
         better: "lower" or "higher"; next_best: the nearest rival's value in the notebook's own table, which must stay
         distinguishable; needs: a data set or "set/file" without which this metric may be missing. CourseError if a
         value is not finite or `better` is neither.
@@ -60,7 +59,6 @@ class Run:
 
 def start(profile: str, seed: int, device: str) -> Run:
     """Begin a notebook: seed everything, ask for deterministic algorithms, show device, versions, data and weights.
-
     device: "cpu", "cuda", or "auto" for the quickest at hand. CourseError for what is not there. From here on a cell
     that begins with `# needs: grid-s1/bbaf4p.mpg portraits` is passed over, with a word, where these data are missing.
     >>> run = thlib.course.start(PROFILE, SEED, DEVICE)"""
@@ -127,7 +125,6 @@ class Check:
 
 def check(name: str, answer: Any) -> Any:
     """Show whether an answer is right, and return it if it is, else the library's: the notebook goes on either way.
-
     name: "01.ear" is the check `ear` of notebook 01. A blank (`...`, None) counts as not answered. CourseError for an
     unknown name, and where the environment has THLIB_STRICT=1, for every answer that is not right.
     >>> ear = course.check("01.ear", ear)"""

@@ -47,7 +47,6 @@ class EmoFacePipeline:
         fps: Fraction | float = 60, method: str = "classic",
     ) -> Curves:  # fmt: skip
         """Curves of the ARKit rig at `fps` for mono 16 kHz `audio` (S,), as long as the sound to a frame.
-
         emotion    one of `behaviour.EMOTIONS`; intensity 0 to 1.5. Silence gives a face that listens: it blinks, looks
                    around and keeps its lips together.
         SpeechError for sound shorter than a frame or not finite, DataError for another emotion or method."""

@@ -35,7 +35,6 @@ CONTOURS = {"oval": [OVAL], "brows": BROWS, "eyes": EYES, "outer": [LIPS_OUTER],
 @dataclass(frozen=True)
 class FaceTrack:
     """One face through a clip.
-
     points   float32 (T, L, 3), pixels; x right, y down, pixel i covers [i, i+1); z in the same unit, smaller is nearer.
     visible  bool (T,): False where no face was found (points there are the nearest visible ones).
     size     (H, W) of the frames; fps of the clip.
@@ -112,7 +111,6 @@ def track(
 ) -> FaceTrack:
     """Follow one face through a clip; through a `Video` once: the track is kept in the cache (`thlib data purge tracks`
     deletes it: landmarks are biometric data).
-
     detector  "mesh" (478 points), "face-alignment" (68 points), "sidecar" (the track that lies beside a `Video`, see
               `beside`); None: the sidecar if there is one, else the mesh.
     face      "largest" at first sight, or an index counted from the left (0 is the leftmost); it is kept to the end.

@@ -186,7 +186,6 @@ def _alike(pair: Sequence[np.ndarray | Clip]) -> None:
 class Transcript(Live):
     """A transcript that is edited. state: `text` [[word, its number among those heard or -1], …] and what of it is
     selected (`select`: [first, last)), `times` [start, end, start, …] of the words heard; `past`, `future`: for undo.
-
     Steps: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word 2 of the
     text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word that ends
     there goes along), {"end": [k, seconds]}."""

@@ -77,7 +77,6 @@ def border_points(size: tuple[int, int], *, per_side: int = 4) -> Array:
 
 def dense_flow(source: Array, values: Array, *, box: tuple, step: int = 4, smoothing: float = 0) -> Array:
     """Spline through `values` (N, D) at `source` (N, 2), at every pixel centre of `box`: float32 (H, W, D).
-
     box   (x0, y0, x1, y1) in whole pixels.
     step  the spline is evaluated every `step` pixels and interpolated bilinearly in between (1: everywhere); the
           error is at most step^2 / 4 times the spline's largest second derivative."""

@@ -38,7 +38,6 @@ def tokens(text: str) -> list[str]:
 
 def diff(words: Sequence[Word], edited_text: str) -> list[Span]:
     """The spans of `words` that `edited_text` changes, in order, never touching (Ratcliff-Obershelp matching).
-
     Old words without a letter or digit are inaudible: they never match, and what lies on both sides merges.
     Raises EditError where nothing changes, nothing stays, or there are no words.
     >>> diff([Word("bin", 0, 1), Word("blue", 1, 2)], "Bin red, now")
@@ -57,7 +56,6 @@ def apply(
     words: Sequence[Word], *, replace: Iterable[str] = (), insert: Iterable[str] = (), delete: Iterable[str] = ()
 ) -> str:
     """The edited text after commands; `#n` picks the n-th occurrence and is required where a phrase occurs twice.
-
     replace  "now=soon", "f#2=g", "four now=five soon"
     insert   "f=>very" (after f), "=>hello" (before the first word)
     delete   "bin", "f#1"

@@ -34,7 +34,6 @@ HOP, WINDOW, BANDS = 0.0025, 0.012, 24  # seconds, seconds, mel bands of the ana
 @dataclass(frozen=True)
 class Patch:
     """New sound for the frames [k0, k1) of the old video, which become `n_frames` frames at `fps`.
-
     span    the old words [first, last) that `words` replace (several spans of the script where these are close).
     audio   float32 (S, C) at the clip's rate, cut to the sample where `clip.splice` puts it.
     words   the new words, and kept ones between close spans, in seconds from the start of the patch.
@@ -258,7 +257,13 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     """Chain the takes of close spans between the kept sound; `moved` frames have been added before them."""
     fps, rate, spans = clip.fps, clip.audio_rate, list(takes)
     usual = float(np.clip(np.median([0.0] + [b.start - a.end for a, b in pairwise(words)]), 0, 0.1))
-    kept = _kept(clip, words, spans, usual)
+    bounds = [0, *(k for span in spans for k in (span.first, span.last)), len(words)]
+    kept = [_piece(clip.audio, rate, words, i, j) for i, j in zip(bounds[::2], bounds[1::2])]  # before, between, after
+    for n, span in enumerate(spans):
+        if span.first == span.last:  # an insertion leaves most of its pause to what follows
+            end, start = kept[n].end, kept[n + 1].start
+            split = min(end + usual, start) if span.first else max(start - usual, end)
+            kept[n], kept[n + 1] = replace(kept[n], tail=split), replace(kept[n + 1], lead=split)
     chain = [piece for k, take in zip(kept, takes.values()) for piece in (k, *take)] + [kept[-1]]
     joins = [_Join(0, 0, 0)]
     for before, after in pairwise(chain):
@@ -277,18 +282,6 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     source = " + ".join(dict.fromkeys(piece.source for take in takes.values() for piece in take)) or "cut"
     k1 = min(k1, round(clip.duration * fps))
     return Patch(span, k0, k1, end - k0, fps, audio, tuple(laid), source, tuple(p.note for p in chain if p.note))
-
-
-def _kept(clip: Clip, words: Sequence[Word], spans: Sequence[Span], usual: float) -> list[_Piece]:
-    """The footage before, between and after the spans; an insertion leaves most of its pause to what follows."""
-    bounds = [0, *(k for span in spans for k in (span.first, span.last)), len(words)]
-    kept = [_piece(clip.audio, clip.audio_rate, words, i, j) for i, j in zip(bounds[::2], bounds[1::2])]
-    for n, span in enumerate(spans):
-        if span.first == span.last:
-            end, start = kept[n].end, kept[n + 1].start
-            split = min(end + usual, start) if span.first else max(start - usual, end)
-            kept[n], kept[n + 1] = replace(kept[n], tail=split), replace(kept[n + 1], lead=split)
-    return kept
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ Picture = str | Path | np.ndarray
 
 def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, FaceTrack]:
     """A picture as RGB uint8 (H, W, 3) and its face as a track of one frame.
-
     image  a picture file, an array that is grey, RGB or RGBA (laid on white), or a video file: its first frame. Where
            `name.track.npz` lies beside the file, its first frame is the face.
     face   counted from the left, 0 first, where the picture shows several.
@@ -95,7 +94,6 @@ def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") -> np.ndarray:
     """Landmarks float32 (T, 478, 3) in the source picture's pixels that follow `driving`.
-
     absolute     the driver's own points: his place, his size, his face.
     relative     x_S + a (x_t - x_0), a² the ratio of hull areas, anchored at the first frame (FOMM, Siarohin 2019).
     best_frame   the same, anchored at the frame that is most like the source.
