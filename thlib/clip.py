@@ -10,12 +10,12 @@ timeline and on the new one, so that sound and picture cannot drift apart howeve
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
-from itertools import islice
-from math import prod
+from functools import cached_property, partial
+from itertools import pairwise
+from math import ceil, prod
 from pathlib import Path
 
 import av
@@ -23,7 +23,7 @@ import librosa
 import numpy as np
 
 from thlib.errors import EditError, MediaError
-from thlib.mux import Picture, Sink, Source, Tags, Tape, sample_at
+from thlib.mux import BLOCK, SLACK, Joint, Picture, Sink, Source, Tags, sample_at, video_format
 
 MAX_BYTES = 4 * 2**30  # of decoded frames held in memory at once
 
@@ -99,6 +99,7 @@ class Piece:
     frames: int
     old: int = 0
     clip: Clip | None = None
+    copied: bool = False  # whether its packets go through as they are
 
 
 def timeline(edits: Sequence[Edit], fps: Fraction, n_frames: int) -> list[Piece]:
@@ -153,6 +154,25 @@ def _samples(audio: np.ndarray, start: int, stop: int) -> np.ndarray:
     return np.pad(part, ((0, stop - start - len(part)), (0, 0)))
 
 
+class Tape:
+    """Sound of a `Source` read forwards only, from sample `first` on: memory stays at one block however long it is."""
+
+    def __init__(self, source: Source, first: int = 0):
+        self._blocks, self._at = source.sound(first), 0  # index of the first sample of _rest
+        self._rest = np.zeros((0, source.channels), np.float32)
+
+    def take(self, start: int, stop: int) -> np.ndarray:
+        """Samples start .. stop-1, float32 (S, C), silence past the end; `start` never goes back by more than 1."""
+        sound = np.zeros((stop - start, self._rest.shape[1]), np.float32)
+        while True:
+            a, b = max(start, self._at), min(stop, self._at + len(self._rest))
+            if a < b:
+                sound[a - start : b - start] = self._rest[a - self._at : b - self._at]
+            if b == stop or (item := next(self._blocks, None)) is None:
+                return sound
+            self._at, self._rest = item
+
+
 class Video(Source):
     """A video file, read lazily: memory does not grow with its length. Attributes and errors: `thlib.mux.Source`'s.
     What it has in common with a `Clip`: n_frames, fps, size, duration, silent, audio, audio_rate, pictures."""
@@ -192,22 +212,115 @@ class Video(Source):
 
     def splice(self, edits: Sequence[Edit], out: str | Path, *, exact: bool = False, metadata: Tags = None) -> Path:
         """Write the video to `out` with every [t0, t1) replaced by a clip: longer, shorter or, to delete, of 0 frames.
-        Several edits at once, times on the old timeline; memory stays flat. Outside them, `exact` (lossless H.264 and
-        FLAC) keeps decoded planes and samples equal, the default keeps >= 45 dB. `metadata` becomes container tags.
+        Several edits at once, times on the old timeline; memory stays flat. `exact` (lossless H.264 and FLAC) keeps
+        decoded planes and samples equal outside. The default copies packets where it can (see `told`), sound then moves
+        by up to half a block of AAC (12 ms at 44.1 kHz); what is re-encoded keeps >= 45 dB. `metadata`: container tags.
         EditError for bad spans, MediaError for clips that do not fit and files that cannot be read or written."""
         _check_fit(edits, self)
         pieces, sound = timeline(edits, self.fps, self.n_frames), (self.audio_rate, self.channels)
-        tape, frames, at = Tape(self), self.decode(0, self.n_frames), 0
+        parts = self._parts(pieces, exact=exact)
+        if any(part.copied for part in parts):
+            film = ((part.start, part.old, part.frames, None if part.copied else self._film(part)) for part in parts)
+            with Joint(Path(out), self, metadata=metadata) as joint:
+                joint.write(film, self._heard_in_blocks(pieces))
+            return Path(out)
+        take = self._mixed([(sample_at(piece.start, self.fps, self.audio_rate), piece) for piece in pieces])
         with Sink(Path(out), self.fps, picture=self.picture, sound=sound, exact=exact, metadata=metadata) as sink:
             for piece in pieces:
-                if piece.clip:
-                    sink.append(piece.clip.frames, partial(_samples, _fit_sound(piece.clip, *sound)))
-                    continue
-                for _ in islice(frames, piece.old - at):  # replaced frames: decoded, since others may refer to them
-                    pass
-                at, zero = piece.old + piece.frames, sample_at(piece.old, self.fps, self.audio_rate)
-                sink.append(islice(frames, piece.frames), tape.take, zero=zero)
+                sink.append(self._film(piece), take)
         return Path(out)
+
+    def told(self, edits: Sequence[Edit], *, exact: bool = False) -> dict:
+        """How `splice` makes the result's pictures: {"copied" | "re-encoded" | "generated": [(start, end), ...]}, in
+        seconds, and "why" no packet can be copied, or "". EditError for bad spans."""
+        said = {kind: [] for kind in ("copied", "re-encoded", "generated")}
+        for part in self._parts(timeline(edits, self.fps, self.n_frames), exact=exact):
+            kind = "generated" if part.clip else "copied" if part.copied else "re-encoded"
+            said[kind].append(tuple(float(k / self.fps) for k in (part.start, part.start + part.frames)))
+        return said | {"why": "the file is lossless" if exact else self.uncopied}
+
+    @cached_property
+    def uncopied(self) -> str:
+        """Why no packet can go into another file as it is, "" where some can."""
+        rates, late = av.Codec("aac", "w").audio_rates, self.blocks - BLOCK * np.arange(len(self.blocks))
+        number = rates.index(self.audio_rate) if self.audio_rate in rates else 15
+        setup = (2 << 11 | number << 7 | self.channels << 3).to_bytes(2)  # AAC-LC: ISO/IEC 14496-3, 1.6.2.1
+        sound = self._setup[:2] == setup and len(late) and np.ptp(late) < SLACK * self.audio_rate
+        conditions = {
+            "it is not H.264 as MP4 holds it": len(self.restarts),
+            f"its pixels are {self.picture.pixels}": video_format(self.picture, False)[1] == self.picture.pixels,
+            "its frame rate varies": np.array_equal(np.sort(self.slots), np.arange(self.n_frames)),
+            "its sound is not AAC-LC without gaps": self.silent or sound,
+        }
+        return next((why for why, holds in conditions.items() if not holds), "")
+
+    def _parts(self, pieces: list[Piece], *, exact: bool) -> list[Piece]:
+        """The pieces, with what can be copied of an old one apart: from a restart on, and wherever there is a cut, the
+        first n packets are the first n frames, else B-frames would come out in the wrong order."""
+        parts, whole = [], np.append(-1, np.maximum.accumulate(self.slots)) == np.arange(len(self.slots) + 1) - 1
+        for piece in pieces:
+            begin = end = first = piece.old
+            last = first + piece.frames
+            if not (piece.clip or exact or self.uncopied):
+                begins = (int(k) for k in self.restarts if first <= k < last and whole[k] and self.slots[k] == k)
+                begin, end = next(begins, last), int(np.flatnonzero(whole[: last + 1])[-1])
+                end = max(begin, end)
+            cuts = enumerate(pairwise((first, begin, end, last)))
+            parts += [
+                replace(piece, start=piece.start + a - first, frames=b - a, old=a, copied=k == 1)
+                for k, (a, b) in cuts
+                if a < b
+            ]
+        return parts
+
+    def _film(self, piece: Piece) -> Iterable:
+        return piece.clip.frames if piece.clip else self.decode(piece.old, piece.old + piece.frames)
+
+    def _mixed(self, spans: Sequence[tuple[int, Piece]]) -> Callable[[int, int], np.ndarray]:
+        """take(start, stop) -> (S, C) of the new sound, forwards only; spans: the sample at which each piece begins."""
+        at, tapes, new = partial(sample_at, fps=self.fps, rate=self.audio_rate), [], {}
+        ends = [*(begin for begin, _ in spans[1:]), at(spans[-1][1].start + spans[-1][1].frames)]
+
+        def take(start: int, stop: int) -> np.ndarray:
+            sound = np.zeros((stop - start, self.channels), np.float32)
+            for (begin, piece), end in zip(spans, ends):
+                a, b = max(start, begin), min(stop, end)
+                if a < b and piece.clip:
+                    if begin not in new:  # a little longer or shorter, where blocks move
+                        n = at(piece.start + piece.frames) - at(piece.start)
+                        new[begin] = _samples(_fit_sound(piece.clip, self.audio_rate, self.channels), 0, n)
+                        if n != end - begin:
+                            new[begin] = librosa.resample(new[begin], orig_sr=n, target_sr=end - begin, axis=0)
+                    sound[a - start : b - start] = new[begin][a - begin : b - begin]
+                elif a < b:
+                    old = at(piece.old) - begin
+                    if not tapes:
+                        tapes.append(Tape(self, a + old))
+                    sound[a - start : b - start] = tapes[0].take(a + old, b + old)
+            return sound
+
+        return take
+
+    def _heard_in_blocks(self, pieces: list[Piece]) -> Iterator[tuple]:
+        """Sound as `Joint.write` takes it. Old sound moves by whole blocks to the nearest place. What is between, and
+        a block more on each side, is encoded, for a join may need short windows; all is where blocks outlast frames."""
+        at, zero = partial(sample_at, fps=self.fps, rate=self.audio_rate), round(self.blocks[:1].sum())
+        spans, moved, coarse = [], 0, self.audio_rate < BLOCK * self.fps
+        for piece in pieces:  # a clip begins where the sound before it ends
+            if not (piece.clip or coarse):
+                moved = at(piece.old) - at(piece.start) + BLOCK * round((at(piece.start) - at(piece.old)) / BLOCK)
+            spans.append((at(piece.start) + moved, piece))
+        k, stop = min(0, -ceil(zero / BLOCK)), ceil((at(pieces[-1].start + pieces[-1].frames) - zero) / BLOCK)
+        for begin, piece in spans:
+            shift, end = (begin - at(piece.old)) // BLOCK, piece.old + piece.frames
+            first, last = ((at(frame) - zero) / BLOCK for frame in (piece.old, end))
+            first = ceil(first) + 1 if piece.old else 0
+            last = min(len(self.blocks), ceil(last) if end == self.n_frames else int(last) - 2)
+            if first < last and not (piece.clip or coarse):
+                yield k, 0, first + shift - k, self._mixed(spans)
+                yield first + shift, first, last - first, None
+                k, stop = last + shift, stop if end < self.n_frames else last + shift
+        yield k, 0, stop - k, self._mixed(spans)
 
 
 def read(path: str | Path) -> Clip:
