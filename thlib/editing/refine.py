@@ -41,6 +41,7 @@ HEARD = 4  # frames of sound on each side
 CHUNK = 16  # frames that go through a network at once
 DETAIL = 1.0  # pixels of a crop: what is coarser than this the predictor knows better
 NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
+SHARPENED = 0.2  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
 BATCH = 16  # frames of a training step
 ORDERS = "warp_blend", "interpolate_warp"
 
@@ -191,6 +192,8 @@ def repaired(nets: dict, crops: Crops, repair: Repair, *, seed: int = 0) -> Arra
             if repair.refine != "predict":
                 seen = torch.cat([pictures, guess], 1)
                 guess = guess + _diffused(nets["refiner"], seen, sound, noise=noise, repair=repair)
+            if repair.refine == "predict_diffuse":
+                guess = guess + SHARPENED / repair.samples * detail(guess)
         out.append(127.5 * (guess - pictures[:, 3:6]).float().permute(0, 2, 3, 1).numpy())
     return np.concatenate(out)
 
