@@ -189,7 +189,7 @@ EDITS = [
     (f"--delete '{TEXT}'", "no words"),
     ("--replace 'now=<b>soon</b>'", "markup"),
     (f"--replace 'now={'supercalifragilisticexpialidocious ' * 8}'", "an edit may have 12 s"),
-    ("--replace now=soon --method diffusion", "'diffusion' is unknown"),
+    ("--replace now=soon --method magic", "'magic' is unknown"),
     ("--replace now=soon --seed abc", "Invalid value for '--seed'"),
     ("--replace now=soon --frobnicate", "No such option: --frobnicate"),
     ("--replace now=soon other.mp4", "unexpected extra argument"),
@@ -224,7 +224,7 @@ LINES += [(f"verify {name}", "cannot be read") for name in ("text.mp4", "empty.m
 LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
 LINES += [
-    ("train ostnet -o weights", "take editing.motion or editing.regressor"),
+    ("train ostnet -o weights", "take editing.motion, editing.frames or editing.regressor"),
     ("train editing.regressor wall.mp4 -o weights", "No face was found"),
     ("train editing.regressor silent.mp4 -o weights", "no sound"),
     ("presenter say '...' -o out.mp4", "has no words"),

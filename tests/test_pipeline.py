@@ -106,11 +106,21 @@ def test_every_kind_of_edit_uses_the_footage_and_keeps_the_rest(editor, sentence
     assert out.notes
 
 
-@pytest.mark.parametrize("lips", ["ridge", "diffusion"])
+@pytest.mark.parametrize("lips", ["ridge", "regressor"])
 def test_other_lips(sentence, recording, lips):
     _, before, words = sentence
     out = TextEditPipeline.from_pretrained(lips=lips)(before, words, "bin blue by f seven soon", speech=recording)
     assert_kept(before, out.clip, out)
+
+
+def test_the_classical_method_differs_in_lips_and_mouths_alone(editor, edited, sentence, recording):
+    out = editor(sentence[1], sentence[2], "bin blue by f seven soon", speech=recording, method="classic")
+    assert_kept(sentence[1], out.clip, out)
+    assert (out.spans, out.notes) == (edited.spans, edited.notes)
+    ours, theirs = (e.pieces[0][2].frames.astype(int) for e in (edited, out))
+    lips = edited.points[0][:, landmarks.LIPS, :2].mean((0, 1)).astype(int)
+    assert np.abs(ours - theirs).max() > 20
+    assert np.abs(ours - theirs)[:, : lips[1] - 70].mean() < 0.1  # eyes and hair
 
 
 def test_a_file_is_edited_as_the_clip_is_and_says_what_was_done(editor, edited, sentence, recording, tmp_path):
@@ -125,8 +135,9 @@ def test_a_file_is_edited_as_the_clip_is_and_says_what_was_done(editor, edited, 
     assert np.abs(same).mean() < 1  # planes are equal; the way to RGB depends on where a codec places chroma
     report = provenance.verify(saved)
     assert not report.problems
-    used = data.sha256(WEIGHTS / "default" / "regressor" / "diffusion_pytorch_model.safetensors")
-    assert used in str(report)
+    for net in ("diffusion", "predictor", "refiner"):
+        assert data.sha256(WEIGHTS / "default" / net / "diffusion_pytorch_model.safetensors") in str(report)
+    assert data.sha256(WEIGHTS / "default" / "regressor" / "diffusion_pytorch_model.safetensors") not in str(report)
     np.testing.assert_allclose(report.spans, out.spans, atol=1e-3)
     assert "seven" in (tmp_path / "edited.vtt").read_text()
     marked = read(out.save(tmp_path / "badge.mp4"))
@@ -145,6 +156,12 @@ def test_unknown_names_are_refused():
         TextEditPipeline.from_pretrained("nobody")
     with pytest.raises(EditError, match="regressor"):
         TextEditPipeline.from_pretrained(lips="magic")
+
+
+def test_weights_that_lack_a_network_say_which(editor, sentence):
+    poor = TextEditPipeline({"regressor": editor.nets["regressor"]})
+    with pytest.raises(EditError, match="no diffusion and no predictor and no refiner; train them, or .* regressor"):
+        poor(*sentence[1:], "bin blue by f six soon")
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(editor, sentence):

@@ -103,12 +103,21 @@ def test_the_landmark_image_shows_the_frames_before_and_after(crops):
 
 
 @pytest.mark.parametrize(("refine_", "grey"), [("predict", 12.75), ("predict_diffuse", 12.75 + 0.1 * 127.5 * 0.5)])
-def test_predict_and_refine_add_up(crops, refine_, grey):
+def test_predict_and_refine_add_up(crops, refine_, grey, monkeypatch):
+    monkeypatch.setattr(refine, "SHARPENED", 0)
     nets = {"predictor": Says(0.1, unit=1.0), "refiner": Says(0.5)}
     out = repaired(nets, crops, Repair(refine_, steps=2))
     assert out.shape == (N, 80, 96, 3)
     np.testing.assert_allclose(out, grey, atol=0.06)
     assert len(nets["refiner"].seen) == 2 * (refine_ != "predict")
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_a_sample_is_sharpened_and_a_mean_the_less(crops, samples):
+    nets = {"predictor": Says(0.0), "refiner": Says(0.0)}
+    out = repaired(nets, crops, Repair(steps=1, samples=samples))
+    mouths = torch.from_numpy(crops.pictures[..., 3:6]).permute(0, 3, 1, 2).float()
+    np.testing.assert_allclose(out, 0.2 / samples * detail(mouths).permute(0, 2, 3, 1), atol=1e-3)
 
 
 def test_the_papers_way_starts_from_the_warped_frames(crops):

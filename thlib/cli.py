@@ -61,10 +61,8 @@ def edit(
     exact: Annotated[bool, typer.Option(help="lossless: 5 to 10 times the bytes, some players refuse it")] = False,
     badge: Badge = True,
     seed: int = 0,
-    method: str = "classic",
-    lips: Annotated[
-        str, typer.Option(help="what moves them: regressor, diffusion (drawn by --seed), ridge")
-    ] = "regressor",
+    method: Annotated[str, typer.Option(help="diffusion (drawn by --seed) or classic")] = "diffusion",
+    lips: Annotated[str | None, typer.Option(help="what moves them, if not the method: regressor, ridge")] = None,
 ) -> None:
     """Change the words of a talking video; what lies outside of the edit stays as it is.
 

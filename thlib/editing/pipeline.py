@@ -169,7 +169,7 @@ class TextEditPipeline:
         edited_text: str,
         speech: Speech | Sequence[Speech] | None = None,
         seed: int = 0,
-        method: str = "classic",
+        method: str = "diffusion",
     ) -> Edit:
         """Edit `source`, whose transcript is `words`, so that it says `edited_text`.
 
@@ -185,6 +185,9 @@ class TextEditPipeline:
             self = TextEditPipeline(
                 self.nets, lips=lips, repair=replace(self.repair, refine="none"), weights=self.weights
             )
+        if missing := [n for n in (self.lips or "diffusion", *self.repair.nets) if n not in self.nets]:
+            what = f"These weights have no {' and no '.join(missing)}"
+            raise EditError(f"{what}; train them, or take a method and lips of what they have: {', '.join(self.nets)}.")
         fps, total = source.fps, source.n_frames
         _check_words(words, source.duration)
         spans, sound = diff(words, edited_text), _dark(total, source.audio, source)
