@@ -192,8 +192,8 @@ def repaired(nets: dict, crops: Crops, repair: Repair, *, seed: int = 0) -> Arra
             if repair.refine != "predict":
                 seen = torch.cat([pictures, guess], 1)
                 guess = guess + _diffused(nets["refiner"], seen, sound, noise=noise, repair=repair)
-            if repair.refine == "predict_diffuse":
-                guess = guess + SHARPENED / repair.samples * detail(guess)
+        if repair.refine == "predict_diffuse":
+            guess = guess + SHARPENED / repair.samples * detail(guess)
         out.append(127.5 * (guess - pictures[:, 3:6]).float().permute(0, 2, 3, 1).numpy())
     return np.concatenate(out)
 
