@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import measures
 import numpy as np
 import pytest
 import tables
@@ -122,7 +123,7 @@ def test_outside_psnr_forgives_motion_and_not_paint():
     moved = np.roll(frame, 2, 1)
     painted = moved.copy()
     painted[30:60, 30:60] = 128
-    assert metrics.outside_psnr(frame, moved, mask) > 36 > metrics.outside_psnr(frame, painted, mask)
+    assert measures.outside_psnr(frame, moved, mask) > 36 > measures.outside_psnr(frame, painted, mask)
 
 
 @pytest.fixture
@@ -151,17 +152,17 @@ def test_scale_error_is_the_planted_log_of_the_size(turning):
 
 def test_motions_are_the_planted_yaw_jaw_and_widths_whatever_size_and_turn(turning):
     track, yaw, _ = turning
-    found = metrics.motions(track)
+    found = measures.motions(track)
     np.testing.assert_allclose(found["yaw"], yaw, atol=1e-3)
     np.testing.assert_array_equal(found["jawOpen"], track.controls[:, BLENDSHAPES.index("jawOpen")])
     rest = np.linalg.norm(neutral()[61] - neutral()[291])
     np.testing.assert_allclose(found["mouth width"], rest, rtol=1e-4)
     wider = track.points.copy()
     wider[:, [61, 291]] += 0.1 * (wider[:, [61, 291]] - wider[:, [291, 61]])
-    np.testing.assert_allclose(metrics.motions(replace(track, points=wider))["mouth width"], 1.2 * rest, rtol=1e-4)
+    np.testing.assert_allclose(measures.motions(replace(track, points=wider))["mouth width"], 1.2 * rest, rtol=1e-4)
     shut = track.points.copy()
     shut[:, [160, 158, 385, 387]] = shut[:, [144, 153, 380, 373]]  # each upper lid onto its lower one
-    np.testing.assert_allclose(metrics.motions(replace(track, points=shut))["eyes"], 0, atol=1e-6)
+    np.testing.assert_allclose(measures.motions(replace(track, points=shut))["eyes"], 0, atol=1e-6)
     assert found["eyes"].min() > 0.1
 
 
@@ -181,10 +182,10 @@ def test_identity_weighs_shape_and_colour_alike_whatever_their_units():
     shapes, colours = rng.normal(0, 0.01, (20, 300)), rng.normal(120, 40, (20, 3))
     for k in range(20):
         seen = shapes[k] + rng.normal(0, 0.004, 300), colours[k] + rng.normal(0, 5, 3)
-        assert metrics.identity(seen, (shapes, colours)) == k
+        assert measures.identity(seen, (shapes, colours)) == k
     between = shapes[1], 0.4 * colours[1] + 0.6 * colours[2]  # by bare numbers colour alone would decide, for 2
     for unit in (1, 1e5):
-        assert metrics.identity((unit * between[0], between[1]), (unit * shapes, colours)) == 1
+        assert measures.identity((unit * between[0], between[1]), (unit * shapes, colours)) == 1
 
 
 def test_interval_and_better_ask_for_a_difference_that_excludes_zero():

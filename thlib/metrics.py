@@ -6,14 +6,13 @@ Definitions and known figures are those of the course's benchmarks; every table 
 from collections.abc import Sequence
 from typing import Self
 
-import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from thlib.landmarks import BLENDSHAPES, FaceTrack, ear, face_scale, head_angles
+from thlib.landmarks import face_scale
 
 UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 lip points
 
@@ -46,13 +45,9 @@ def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> int:
     """Frames by which the opening of `predicted` (T, P, 2) comes late against `truth` (negative: early)."""
-    a, b = opening(predicted), opening(truth)
-
-    def at(lag: int) -> float:
-        lo, hi = max(lag, 0), len(a) + min(lag, 0)
-        return correlation(a[lo:hi], b[lo - lag : hi - lag])
-
-    return max(range(-most, most + 1), key=lambda lag: (at(lag), -abs(lag)))
+    a, b, lags = opening(predicted), opening(truth), sorted(range(-most, most + 1), key=abs)
+    alike = [correlation(a[max(k, 0) : len(a) + min(k, 0)], b[max(-k, 0) : len(b) - max(k, 0)]) for k in lags]
+    return lags[int(np.argmax(alike))]
 
 
 class LipReader:
@@ -118,27 +113,11 @@ def scale_error(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.log(face_scale(points) / face_scale(reference))
 
 
-def motions(track: FaceTrack) -> dict[str, np.ndarray]:
-    """What a reenactment carries over, each (T,), of a track with 478 points and controls.
-    jawOpen (control), mouth width (61 to 291, eye-corner units), eyes (EAR, mean of both), yaw (degrees)."""
-    width = np.linalg.norm(track.points[:, 61] - track.points[:, 291], axis=-1) / face_scale(track.points)
-    jaw = track.controls[:, BLENDSHAPES.index("jawOpen")]
-    return {"jawOpen": jaw, "mouth width": width, "eyes": ear(track.points).mean(1), "yaw": head_angles(track)[:, 0]}
-
-
 def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
     """Slope (least squares) and Pearson's r of a result's (T,) curve on its driver's; a still result has 0 and 0.
     Trap: where the driver hardly moves both are noise; ask only what it does move."""
     moved = driver - driver.mean()
     return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
-
-
-def identity(face: Sequence[np.ndarray], gallery: Sequence[np.ndarray]) -> int:
-    """Which of N known faces is nearest: features [(D,), (E,), ...] among [(N, D), (N, E), ...], N > 1.
-    Squared distances of each feature (here head-fixed neutral shape, cheek colour) are divided by its variance among
-    the known, so that they count alike. Trap: colour alone follows the picture that was warped."""
-    pairs = [(one, np.asarray(known, float)) for one, known in zip(face, gallery, strict=True)]
-    return int(np.argmin(sum(((known - one) ** 2).sum(1) / known.var(0).sum() for one, known in pairs)))
 
 
 # --- seams and joins --------------------------------------------------------------------------------------------------
@@ -169,13 +148,3 @@ def sound_steps(audio: np.ndarray, rate: int, *, hop: float = 0.010) -> tuple[np
     level = 10 * np.log10(np.mean(windows**2, axis=-1) + 1e-8)
     spectrum = np.log(np.abs(np.fft.rfft(windows * np.hanning(size), axis=-1)) + 1e-4)
     return np.abs(level[:, 1] - level[:, 0]), np.sqrt(np.mean((spectrum[:, 1] - spectrum[:, 0]) ** 2, axis=-1))
-
-
-def outside_psnr(frame: np.ndarray, neighbour: np.ndarray, mask: np.ndarray) -> float:
-    """PSNR in dB of a uint8 (H, W, 3) frame against its neighbour, moved onto it by DIS optical flow (Kroeger 2016).
-    `mask` (H, W) bool marks what counts: the face outside the mouth. Trap: flow forgives smooth drifts."""
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (frame, neighbour)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)  # (H, W, 2): to neighbour
-    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
-    moved = cv2.remap(neighbour, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return psnr(moved[mask], frame[mask])

@@ -23,6 +23,7 @@ from fractions import Fraction
 from functools import cache
 
 import cv2
+import measures
 import numpy as np
 import pytest
 import tables
@@ -241,7 +242,7 @@ def scores(pair: Pair, seen: dict[float, Seen | None], *, unchanged: Seen) -> di
     if 1 not in seen:
         return out
     names, *known = gallery()
-    nearest = [names[metrics.identity((shape_of(s.track), s.colour), known)] for s in seen.values()]
+    nearest = [names[measures.identity((shape_of(s.track), s.colour), known)] for s in seen.values()]
     out |= of_scale(pair, {a: s.track.points for a, s in seen.items()})
     out |= of_motion(pair, {a: s.track for a, s in seen.items()})
     return out | {
@@ -266,7 +267,7 @@ def of_scale(pair: Pair, points: dict[float, np.ndarray]) -> dict[str, float]:
 
 def of_motion(pair: Pair, tracks: dict[float, FaceTrack]) -> dict[str, float]:
     """Slope and r, means over all scales, of what the driver does move in this window."""
-    theirs, found, out = metrics.motions(every(pair.theirs(1))), [metrics.motions(t) for t in tracks.values()], {}
+    theirs, found, out = measures.motions(every(pair.theirs(1))), [measures.motions(t) for t in tracks.values()], {}
     for name, least in MOVES.items():
         if theirs[name].std() >= least:
             gains = [metrics.motion_gain(f[name], theirs[name]) for f in found]

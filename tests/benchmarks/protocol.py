@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
 
+import measures
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -221,7 +222,7 @@ def outside(case: Case, frames: np.ndarray, mouth: tuple[slice, slice]) -> float
     low, high = points[..., :2].min((0, 1)).astype(int).clip(0), points[..., :2].max((0, 1)).astype(int)
     mask[low[1] : high[1], low[0] : high[0]] = True
     mask[mouth] = False
-    return float(np.mean([metrics.outside_psnr(frames[k], frames[k - 1], mask) for k in range(1, len(frames), 4)]))
+    return float(np.mean([measures.outside_psnr(frames[k], frames[k - 1], mask) for k in range(1, len(frames), 4)]))
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
