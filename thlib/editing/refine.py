@@ -331,7 +331,7 @@ def fit_repair(
 ) -> dict[str, MouthNet]:
     """Train predictor and refiner, each with these settings, in folders of their names under `folder` and `init`.
     The arguments are those of `lessons` and `fit_mouth`."""
-    settings = replace(settings, precision="bf16" if _fast() else "no")
+    settings = replace(settings, lr=5e-4, precision="bf16" if _fast() else "no")  # at 1e-3 a network died
     taught, nets = lessons(footage, others), {"predictor": None}
     for name in ("predictor", "refiner"):
         where = {"init": init and init / name, "folder": folder / name}
