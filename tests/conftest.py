@@ -26,6 +26,7 @@ def pytest_addoption(parser):
     """The notebooks' profile, whether baselines are written instead of compared, and benchmarks in short."""
     parser.addoption("--profile", default="smoke", choices=["smoke", "laptop", "gpu"], help="sizes of the notebooks")
     parser.addoption("--limit", type=int, default=1, help="benchmarks: take every n-th case")
+    parser.addoption("--steps", type=int, default=1500, help="benchmarks: steps of training in the ablations")
     parser.addoption("--update-baselines", action="store_true", help="write tests/baselines/<profile>.json")
 
 
