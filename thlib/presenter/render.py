@@ -29,10 +29,8 @@ SAMPLES = 2  # a side of a pixel
 ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
 
 Rendered = namedtuple("Rendered", "frames points visible pose")  # see `render`, and for the next `person`
-Person = namedtuple(
-    "Person",
-    "identity tone skin hair hair_colour iris lips brow beard freckles clothes backdrop light power warmth seed",
-)
+_PARTS = "identity tone skin hair hair_colour iris lips brow beard freckles clothes backdrop light power warmth seed"
+Person = namedtuple("Person", _PARTS)
 
 
 def person(seed: int) -> Person:
@@ -175,21 +173,12 @@ def _pose(face: np.ndarray, rest: np.ndarray, move: np.ndarray) -> np.ndarray:
     return out.astype(np.float32)
 
 
-@njit(cache=True)
-def _normals(v, triangles):
+def _normals(v: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Normals (V, 3) of vertices (V, 3), the sum over their triangles by area; towards the viewer where z < 0."""
+    a, b, c = (v[triangles[:, k]] for k in range(3))
     out = np.zeros_like(v)
-    for f in range(len(triangles)):
-        i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-        ax, ay, az = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
-        bx, by, bz = v[k, 0] - v[i, 0], v[k, 1] - v[i, 1], v[k, 2] - v[i, 2]
-        for p in (i, j, k):
-            out[p, 0] += az * by - ay * bz
-            out[p, 1] += ax * bz - az * bx
-            out[p, 2] += ay * bx - ax * by
-    for i in range(len(v)):
-        out[i] /= np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-9)
-    return out
+    np.add.at(out, triangles.ravel(), np.cross(c - a, b - a).repeat(3, axis=0))
+    return out / (np.sqrt((out**2).sum(1, keepdims=True)) + np.float32(1e-9))
 
 
 @njit(cache=True)
