@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from thlib import data, speech
 from thlib.behaviour import EMOTIONS
 from thlib.errors import DataError, SpeechError
-from thlib.landmarks import mouth_opening
+from thlib.landmarks import LIPS, Head, mouth_opening
 from thlib.presenter import corpus
 from thlib.presenter.corpus import SPLITS, PresenterCorpus, sentence, sentences
 from thlib.presenter.speak import utter
@@ -201,3 +201,17 @@ def test_a_clip_is_drawn_again_as_a_performance():
     np.testing.assert_array_equal(done.clip.frames, item["frames"])
     np.testing.assert_array_equal(done.track.points, item["points"])
     assert EMOTIONS.index(done.emotion) == item["emotion"]
+
+
+def test_footage_moves_as_the_drawn_performance_does():
+    made = PresenterCorpus("train", n=4)
+    for index in (0, 3):
+        track, bare = made.performance(index).track, made.footage(index)
+        shape = bare.shape
+        drawn = Head.fit(track.points, shape=shape).fix(track.points)
+        np.testing.assert_allclose(
+            mouth_opening(track.points), np.linalg.norm(bare.fixed[:, 13] - bare.fixed[:, 14], axis=-1), atol=0.01
+        )
+        apart = np.linalg.norm((drawn - drawn.mean(0)) - (bare.fixed - bare.fixed.mean(0)), axis=-1)
+        assert apart[:, LIPS].max() < 0.02
+        assert np.linalg.norm(drawn - drawn.mean(0), axis=-1)[:, LIPS].max() > 0.05

@@ -88,7 +88,8 @@ class PresenterCorpus(Dataset):
         """Clip `index` as what lips learn from, points exact; no picture is drawn, so it takes a tenth of a second."""
         identity, said, moved, _ = self._spoken(index)
         rest = shape(np.array(person(identity).identity))
-        points = 100 * (rest + displacement(moved.values, shape=rest)) + [160, 160, 0]
+        controls = moved.to("mediapipe").values.clip(0, 1)
+        points = 100 * (rest + displacement(controls, shape=rest)) + [160, 160, 0]
         track = FaceTrack(points.astype(np.float32), np.ones(len(points), bool), (320, 320), self.fps)
         mel = log_mel(said.audio, self.fps, len(points))
         return Footage.of(f"{self.split} {index}", track, mel=mel, words=said.words)
