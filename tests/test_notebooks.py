@@ -155,6 +155,22 @@ FAULTS = {
             """,
         ),
     },
+    "06_frames": {
+        "every frame has noise of its own": (
+            "thlib.editing.refine",
+            """
+            true = sample
+            sample = lambda denoise, noise, **o: true(denoise, torch.randn_like(noise), **o)
+            """,
+        ),
+        "the residual is taken away": (
+            "thlib.editing.refine",
+            """
+            true = Crops.pasted
+            Crops.pasted = lambda self, residual, **o: true(self, -residual, **o)
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
