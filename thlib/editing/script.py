@@ -5,20 +5,14 @@ Words match by their letters and digits alone; case and punctuation stay as writ
 import difflib
 import re
 import unicodedata
+from collections import namedtuple
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from thlib.clip import Word
 from thlib.errors import EditError
 
-
-@dataclass(frozen=True)
-class Span:
-    """The old words [first, last) become the words `new`; first == last: inserted before it; new == (): a deletion."""
-
-    first: int
-    last: int
-    new: tuple[str, ...]
+# The old words [first, last) become the words `new`; first == last: inserted before it; new == (): a deletion.
+Span = namedtuple("Span", "first last new")
 
 
 def key(text: str) -> str:

@@ -6,6 +6,7 @@ they were recorded with. Neighbours change over at the quietest, most alike inst
 short fade. Samples outside the frames that the fades touch are never written."""
 
 # S samples  C channels  B mel bands  n analysis windows
+from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -30,30 +31,20 @@ BRIDGE = 0.2  # seconds of a patch at least: a deletion needs frames between two
 APART = 0.2  # seconds between two patches at least; closer spans share one
 HOP, WINDOW, BANDS = 0.0025, 0.012, 24  # seconds, seconds, mel bands of the analysis
 
-
-@dataclass(frozen=True)
-class Patch:
-    """New sound for the frames [k0, k1) of the old video, which become `n_frames` frames at `fps`.
-    span    the old words [first, last) that `words` replace (several spans of the script where these are close).
-    audio   float32 (S, C) at the clip's rate, cut to the sample where `clip.splice` puts it.
-    words   the new words, and kept ones between close spans, in seconds from the start of the patch.
-    source  "recording", "footage", "espeak", "cut" (a deletion), joined by " + ".   notes  sentences on the source."""
-
-    span: Span
-    k0: int
-    k1: int
-    n_frames: int
-    fps: Fraction
-    audio: np.ndarray
-    words: tuple[Word, ...]
-    source: str
-    notes: tuple[str, ...]
+Patch = namedtuple("Patch", "span k0 k1 n_frames fps audio words source notes")  # see `patches`
+# Where a piece begins: moved by `shift` frames, faded in over the output's samples [begin, end); cost in dB.
+_Join = namedtuple("_Join", "shift begin end cost", defaults=[0.0])
 
 
 def patches(
     clip: Clip, words: Sequence[Word], spans: Sequence[Span], *, speech: Speech | Sequence[Speech] | None = None
 ) -> list[Patch]:
-    """New sound for the spans, in order; of `clip` only sound, fps and duration count.
+    """New sound for the spans, in order; of `clip` only sound, fps and duration count. A Patch is for the frames
+    [k0, k1) of the old video, which become `n_frames` frames at `fps`:
+    span    the old words [first, last) that `words` replace (several spans of the script where these are close).
+    audio   float32 (S, C) at the clip's rate, cut to the sample where `clip.splice` puts it.
+    words   the new words, and kept ones between close spans, in seconds from the start of the patch.
+    source  "recording", "footage", "espeak", "cut" (a deletion), joined by " + ".   notes  sentences on the source.
     New words come from `speech` (one recording with the words of every span, or a list, one a span with new words),
     else from elsewhere in the footage, else from espeak. A patch covers the frames whose sound changes, at least 0.2 s;
     a margin in which only the face changes is the caller's. Spans whose patches would be less than 0.2 s apart share
@@ -274,26 +265,15 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     moves = [sample_at(j.shift, fps, rate) for j in joins[:-1]] + [start + length - sample_at(k1, fps, rate)]
     tone = _room_tone(_near(clip, words, spans[0]), rate, rate)
     audio = chain[0].read(start, joins[1].end, tone)  # from here on faded at every join
-    for piece, move, begin, stop in zip(chain[1:], moves[1:], joins[1:], [*joins[2:], _Join(0, start + length, 0)]):
-        new, width = piece.read(begin.at - begin.half - move, stop.end - move, tone), 2 * begin.half
+    stops = [*(join.end for join in joins[2:]), start + length]
+    for piece, move, join, stop in zip(chain[1:], moves[1:], joins[1:], stops):
+        new, width = piece.read(join.begin - move, stop - move, tone), join.end - join.begin
         audio = np.concatenate([audio[:-width], _faded(audio[-width:], new[:width]), new[width:]])
     laid = [word for p, j in zip(chain[1:-1], joins[1:]) for word in _moved(p.words, (j.shift - k0) / fps)]
     span = Span(spans[0].first, spans[-1].last, tuple(word.text for word in laid))
     source = " + ".join(dict.fromkeys(piece.source for take in takes.values() for piece in take)) or "cut"
     k1 = min(k1, round(clip.duration * fps))
     return Patch(span, k0, k1, end - k0, fps, audio, tuple(laid), source, tuple(p.note for p in chain if p.note))
-
-
-@dataclass(frozen=True)
-class _Join:
-    """Where a piece begins: moved by `shift` frames, faded in over the output's samples [at - half, at + half)."""
-
-    shift: int
-    at: int
-    half: int
-    cost: float = 0.0  # dB
-
-    end = property(lambda self: self.at + self.half, doc="One past the last sample of the fade.")
 
 
 def _join(before: _Piece, after: _Piece, usual: float, last: _Join, clip: Clip) -> _Join:
@@ -328,15 +308,15 @@ def _change(before: _Piece, after: _Piece, last: _Join, shift: int, clip: Clip) 
     new = after.start * rate + moves[1] if before.source == "kept" else before.end * rate + moves[0]
     cost = steps + np.maximum(left, right) / 4 + 20 * np.abs(low + np.arange(len(steps)) * hop - new) / rate
     best = int(cost.argmin())
-    half = round(min(FADE + SLOPE * abs(left[best] - right[best]), LONGEST) * rate / 2)
-    at = low + best * hop
-    return _Join(shift, at, min(half, at - last.end), float(cost[best]))
+    at, half = low + best * hop, round(min(FADE + SLOPE * abs(left[best] - right[best]), LONGEST) * rate / 2)
+    half = min(half, at - last.end)
+    return _Join(shift, at - half, at + half, float(cost[best]))
 
 
 def _frames(chain: Sequence[_Piece], joins: Sequence[_Join], clip: Clip) -> tuple[int, int]:
     """First and one past last frame, in the result, of all fades and new words; BRIDGE seconds at least."""
     fps, shift, new = clip.fps, joins[-1].shift, list(zip(chain, joins))[1:-1]
-    begins = [Fraction(joins[1].at - joins[1].half, clip.audio_rate), *(p.start + j.shift / fps for p, j in new[:1])]
+    begins = [Fraction(joins[1].begin, clip.audio_rate), *(p.start + j.shift / fps for p, j in new[:1])]
     ends = [Fraction(joins[-1].end, clip.audio_rate), *(p.end + j.shift / fps for p, j in new[-1:])]
     k0, end = max(0, floor(min(begins) * fps)), max(shift, ceil(max(ends) * fps))
     k0, last = min(k0, end - shift), round(clip.duration * fps) + shift
