@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import zipfile
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,13 +27,8 @@ import yaml
 
 from thlib.errors import DataError
 
-
-@dataclass(frozen=True)
-class Consent:
-    """What a file's people agreed to. edit: "yes", "no", "unknown"; publish: "yes", "no" (README, report, picture)."""
-
-    edit: str = "unknown"
-    publish: str = "no"
+# What a file's people agreed to. edit: "yes", "no", "unknown"; publish: "yes", "no" (README, report, picture).
+Consent = namedtuple("Consent", "edit publish", defaults=("unknown", "no"))
 
 
 @dataclass(frozen=True)
@@ -297,8 +293,7 @@ def _resume(target: Path, url: str, output: str, _pooch: object) -> None:
     os.unlink(output)  # pooch's empty placeholder, which a kill would leave behind
     half = target.with_name(f"{target.name}.partial")
     if url.startswith("file:"):
-        shutil.copyfile(url2pathname(urlsplit(url).path), half)
-        os.replace(half, output)
+        os.replace(shutil.copyfile(url2pathname(urlsplit(url).path), half), output)
         return
     half.touch()
     start = half.stat().st_size

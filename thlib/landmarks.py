@@ -3,6 +3,7 @@
 # T frames  L landmarks (478 or 68)
 import functools
 import zipfile
+from collections import namedtuple
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +23,8 @@ TRACKER = 1  # raise it when `track` finds other numbers: it is part of the key 
 SMOOTH = 7  # frames: halves the jitter of the head
 LONGEST_GAP = 5  # frames without a face that are filled by interpolation
 
-RIGID, LIPS, LIPS_OUTER, LIPS_INNER, OVAL, IBUG68 = (
-    np.array(NAMED[name]) for name in ("rigid", "lips", "lips_outer", "lips_inner", "oval", "ibug68")
-)
+RIGID, OVAL, LIPS, LIPS_OUTER = (np.array(NAMED[name]) for name in ("rigid", "oval", "lips", "lips_outer"))
+LIPS_INNER, IBUG68 = (np.array(NAMED[name]) for name in ("lips_inner", "ibug68"))
 EYES, BROWS, IRIS = (np.array(NAMED[name]) for name in ("eyes", "brows", "iris"))  # at the image's left first
 EAR = IBUG68[36:48].reshape(2, 6)  # corners and lids of both eyes in the order of Soukupová & Čech
 BLENDSHAPES = tuple(NAMED["scores"].split())
@@ -210,14 +210,9 @@ def mirror_index() -> np.ndarray:
     return data.shipped("face_neutral.npz")["mirror"].astype(int)
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(namedtuple("Head", "rotation scale shift")):
     """Where a head is in each frame: pixels = scale · rotation @ fixed + shift, fixed in eye-corner units.
     rotation (T, 3, 3), scale (T,) pixels per unit, shift (T, 3) pixels."""
-
-    rotation: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
 
     @classmethod
     def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Self:

@@ -150,11 +150,8 @@ class FaceAlignment:
 
 def anchors() -> np.ndarray:
     """Centres (896, 2) of the detector's anchors in [0, 1]: 16×16 cells twice, then 8×8 cells six times."""
-    grids = []
-    for n, times in ((16, 2), (8, 6)):
-        y, x = np.divmod(np.arange(n * n), n)
-        grids.append(np.repeat((np.stack([x, y], 1) + 0.5) / n, times, axis=0))
-    return np.concatenate(grids)
+    coarse, fine = ((np.indices((n, n))[::-1].reshape(2, -1).T + 0.5) / n for n in (8, 16))  # x, y
+    return np.concatenate([fine.repeat(2, axis=0), coarse.repeat(6, axis=0)])
 
 
 def weighted_suppression(values: np.ndarray, scores: np.ndarray) -> list:

@@ -7,8 +7,8 @@ the C2PA specification 2.2), but carries no signature: it informs an honest read
 import html
 import json
 import textwrap
+from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,14 +23,8 @@ _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _TAG = "synopsis"  # the container tag that carries the record; `comment` carries a sentence for people
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(namedtuple("Report", "path record marks problems")):
     """What `verify` found. record: None where there is no mark; marks: "container", "sidecar"; problems: sentences."""
-
-    path: Path
-    record: dict | None
-    marks: tuple[str, ...]
-    problems: tuple[str, ...]
 
     @property
     def spans(self) -> list[tuple[float, float]]:
