@@ -71,6 +71,7 @@ class Edit:
         if badge:
             pieces = [(a, b, replace(c, frames=provenance.badge(c.frames))) for a, b, c in pieces]
         told = {"method": self.method, "badge": badge, "seed": self.seed, "weights": self.weights}
+        told |= {} if in_memory else {"pictures": self.source.told(pieces, exact=exact)}
         known = None if in_memory else self.source.path
         record = provenance.record(known, self.spans, actions=self.notes, details=told)
         tags = provenance.container_tags(record)
@@ -198,16 +199,18 @@ class TextEditPipeline:
             if (seconds := float(patch.n_frames / fps)) > LONGEST:
                 what = f"{' '.join(w.text for w in patch.words)!r} lasts {seconds:.1f} s"
                 raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")
-        heard = [(p.k0 / fps, p.k1 / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
-        sound = splice_clip(sound, heard)
+        low, high = (round(k + sign * (CONTEXT + 1) * fps) for k, sign in ((found[0].k0, -1), (found[-1].k1, 1)))
+        low = max(0, low) // 2000 * 2000  # a frame that begins with a sample, at all usual rates
+        new = [((p.k0 - low) / fps, (p.k1 - low) / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
+        sound = splice_clip(sound.cut(low, min(total, high)), new)
         pieces, points, spans, moved = [], [], [], 0
         for patch in found:
-            window = self.window(source, words, patch=patch, sound=sound, moved=moved)
+            window = self.window(source, words, patch=patch, sound=sound, moved=moved - low)
             points.append(self.motion(window, seed=seed))
             pictures = self.frames(window, points[-1], seed=seed)
             first, last = _reach(patch, fps, total)
-            new = sound.cut(first + moved, first + moved + window.n)
-            pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
+            heard = sound.cut(first + moved - low, first + moved - low + window.n)
+            pieces.append((first / fps, last / fps, replace(heard, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             moved += patch.n_frames - (patch.k1 - patch.k0)
         notes = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found)
@@ -217,8 +220,8 @@ class TextEditPipeline:
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
-        moved: frames by which earlier edits have moved this one. FaceError where the face is hidden at a border or
-        inside the edit, or where another one is seen."""
+        moved: frames by which earlier edits have moved this one, less those before `sound` begins. FaceError where the
+        face is hidden at a border or inside the edit, or where another one is seen."""
         fps, total = source.fps, source.n_frames
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):

@@ -316,7 +316,7 @@ def fit_mouth(
             level = torch.zeros_like(level)
         else:
             pictures = torch.cat([pictures, guess, noised(clean, torch.randn_like(clean), level)], 1)
-        return (weight * (net(pictures, sound, level) - clean).square()).mean() / weight.mean()
+        return (weight.to(truth.device) * (net(pictures, sound, level) - clean).square()).mean() / weight.mean()
 
     if init is None:  # so that noise of size 1 fits what is to be learned
         pictures, sound, truth = map(torch.cat, zip(*(batch(np.random.default_rng(k), k) for k in range(8))))

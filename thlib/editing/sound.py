@@ -8,7 +8,7 @@ short fade. Samples outside the frames that the fades touch are never written.""
 # S samples  C channels  B mel bands  n analysis windows
 from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
@@ -84,18 +84,9 @@ def _moved(words: Sequence[Word], seconds: Fraction) -> list[Word]:
     return [Word(word.text, word.start + float(seconds), word.end + float(seconds)) for word in words]
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Words of a recording from `start` to `end`, no other word from `lead` to `tail` (its own seconds)."""
-
-    audio: np.ndarray  # (S, C) at the clip's rate
-    words: tuple[Word, ...]
-    lead: float
-    start: float
-    end: float
-    tail: float
-    source: str = "kept"
-    note: str = ""
+class _Piece(namedtuple("_Piece", "audio words lead start end tail source note", defaults=("kept", ""))):
+    """Words of a recording, audio (S, C) at the clip's rate, from `start` to `end`, no other word from `lead` to `tail`
+    (its own seconds)."""
 
     def read(self, first: int, last: int, tone: np.ndarray) -> np.ndarray:
         """Samples [first, last) of the recording, room tone where it has none: (last - first, C)."""
@@ -111,7 +102,7 @@ class _Piece:
     def saying(self, texts: Sequence[str], source: str, note: str) -> Self:
         """The same, its words written as `texts`."""
         words = (replace(word, text=text) for word, text in zip(self.words, texts))
-        return replace(self, words=tuple(words), source=source, note=note)
+        return self._replace(words=tuple(words), source=source, note=note)
 
 
 def _piece(audio: np.ndarray, rate: int, words: Sequence[Word], first: int, last: int) -> _Piece:
@@ -254,7 +245,7 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
         if span.first == span.last:  # an insertion leaves most of its pause to what follows
             end, start = kept[n].end, kept[n + 1].start
             split = min(end + usual, start) if span.first else max(start - usual, end)
-            kept[n], kept[n + 1] = replace(kept[n], tail=split), replace(kept[n + 1], lead=split)
+            kept[n], kept[n + 1] = kept[n]._replace(tail=split), kept[n + 1]._replace(lead=split)
     chain = [piece for k, take in zip(kept, takes.values()) for piece in (k, *take)] + [kept[-1]]
     joins = [_Join(0, 0, 0)]
     for before, after in pairwise(chain):
