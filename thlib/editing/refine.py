@@ -41,7 +41,7 @@ HEARD = 4  # frames of sound on each side
 CHUNK = 16  # frames that go through a network at once
 DETAIL = 1.0  # pixels of a crop: what is coarser than this the predictor knows better
 NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
-SHARPENED = 0.2  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
+SHARPENED = 0.3  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
 BATCH = 16  # frames of a training step
 ORDERS = "warp_blend", "interpolate_warp"
 
@@ -99,11 +99,12 @@ class Crops:
     """Coarse frames and what the networks see of them.
     frames uint8 (N, H, W, 3), warped and with real mouths; boxes int (N, 4), crops' x0, y0, x1, y1 in them;
     pictures uint8 (N, h, w, 9): warped, with real mouths, drawn landmarks of the frame before, this one, and the one
-    after; sound float32 (N, 80 * 9)."""
+    after; masks float32 (N, h, w, 1), 1 on the face; sound float32 (N, 80 * 9)."""
 
     frames: Array
     boxes: Array
     pictures: Array
+    masks: Array
     sound: Array
 
     @classmethod
@@ -124,16 +125,17 @@ class Crops:
         drawn = np.stack([_drawn(points, box) for points, box in zip(target, boxes)])
         around = np.pad(drawn, ((1, 1), (0, 0), (0, 0)), mode="edge")
         pictures = [np.stack(warped), mouths, np.stack([around[:-2], around[1:-1], around[2:]], -1)]
-        return cls(frames, boxes, np.concatenate(pictures, -1), sound)
+        masks = np.stack([_mask(points, box) for points, box in zip(target, boxes)])
+        return cls(frames, boxes, np.concatenate(pictures, -1), masks, sound)
 
     def pasted(self, residual: Array, *, both: tuple[bool, bool] = (True, True)) -> Array:
-        """Frames uint8 (N, H, W, 3): the residual float32 (N, h, w, 3), in grey levels, added in the feathered boxes.
+        """Frames uint8 (N, H, W, 3): the residual float32 (N, h, w, 3), in grey levels, added where the masks are.
         both: whether there is a real frame before and after, where the residual fades out over `FADE` frames."""
         out, n = self.frames.copy(), len(self.frames)
         ends = [np.arange(n) + 1, n - np.arange(n)]
         away = np.minimum.reduce([np.full(n, FADE + 1), *(end for end, real in zip(ends, both) if real)])
-        for frame, extra, box, share in zip(out, residual, self.boxes, away / (FADE + 1)):
-            whole = share * _resized(extra * fade_out((0, 0, *SIZE), SEAM), box[2:] - box[:2])
+        for frame, extra, box, share in zip(out, residual * self.masks, self.boxes, away / (FADE + 1)):
+            whole = share * _resized(extra, box[2:] - box[:2])
             inner = clipped(tuple(box), frame.shape[:2])
             cut = cut_of(inner, (0, 0))
             frame[cut] = np.rint(frame[cut] + whole[cut_of(inner, tuple(box))]).clip(0, 255)
@@ -164,13 +166,24 @@ def _resized(picture: Array, size: Array) -> Array:
 
 def _drawn(points: Array, box: Array) -> Array:
     """The landmark image uint8 (h, w): contours of lips and face, the inner mouth filled (methods.md 1.2)."""
-    places = (points[:, :2] - box[:2]) * SIZE / (box[2:] - box[:2]) - 0.5
-    canvas = np.zeros(SIZE[::-1], np.uint8)
-    lines = {name: [np.rint(16 * places[index]).astype(np.int32) for index in CONTOURS[name]] for name in CONTOURS}
+    canvas, lines = np.zeros(SIZE[::-1], np.uint8), _contours(points, box)
     cv2.fillPoly(canvas, lines["inner"], 110, cv2.LINE_AA, shift=4)
     for name in ("oval", "outer", "inner"):
         cv2.polylines(canvas, lines[name], True, 255, 1, cv2.LINE_AA, shift=4)
     return canvas
+
+
+def _mask(points: Array, box: Array) -> Array:
+    """Where a crop is repaired, float32 (h, w, 1): 1 on the face, falling to 0 at its contour and the crop's edge."""
+    face = cv2.fillPoly(np.zeros(SIZE[::-1], np.float32), _contours(points, box)["oval"], 1.0, shift=4)
+    face = cv2.GaussianBlur(cv2.erode(face, np.ones((SEAM + 1,) * 2)), (0, 0), SEAM / 3)
+    return face[..., None] * fade_out((0, 0, *SIZE), SEAM)
+
+
+def _contours(points: Array, box: Array) -> dict[str, list[Array]]:
+    """CONTOURS in a crop, in sixteenths of its pixels, as cv2 draws them."""
+    places = (points[:, :2] - box[:2]) * SIZE / (box[2:] - box[:2]) - 0.5
+    return {name: [np.rint(16 * places[index]).astype(np.int32) for index in of] for name, of in CONTOURS.items()}
 
 
 def heard(mel: Array) -> Array:
