@@ -1,7 +1,5 @@
 """In-context diffusion of lips: mask algebra, the gate, its ablations, and that it learns sound and context."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -20,7 +18,7 @@ def moody(seed: int) -> Footage:
     f = made_up(seed)
     f.mel[:, 4:17], f.mel[:, 30:51] = f.mel[:, [10]], f.mel[:, [40]]
     drift = np.cumsum(np.random.default_rng(seed).normal(0, 1, len(f.mel))) / 3
-    return replace(f, fixed=f.fixed + 0.2 * (drift - drift.mean())[:, None, None] * (made_up(1).motion[40]))
+    return f._replace(fixed=f.fixed + 0.2 * (drift - drift.mean())[:, None, None] * (made_up(1).motion[40]))
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_retrieval_gives_back_footage_that_it_holds_and_never_a_hidden_frame(cli
     f = clips[0]
     found = Retrieval(clips, near=10).predict(f.mel)
     np.testing.assert_allclose(found, f.motion * motion.mouth_mask()[:, None], atol=1e-6)
-    hidden = Footage(**(vars(f) | {"visible": np.arange(75) < 40, "spoken": np.arange(75) < 40}))
+    hidden = f._replace(visible=np.arange(75) < 40, spoken=np.arange(75) < 40)
     found = Retrieval([hidden], near=10).predict(f.mel)
     shown = hidden.motion[:40] * motion.mouth_mask()[:, None]
     distance = np.abs(found[:, None, LIPS] - shown[None, :, LIPS]).max((2, 3))

@@ -7,9 +7,9 @@ import math
 import os
 import platform
 import random
-from collections.abc import Callable, Iterator
+from collections import namedtuple
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -27,13 +27,8 @@ RUN, METRIC, CHECK = (f"application/vnd.thlib.{kind}+json" for kind in ("run", "
 CHECKS, EXERCISES = (Path(__file__).resolve().parents[1] / file for file in ("notebooks/checks", "tools/exercises.py"))
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(namedtuple("Run", "profile seed device")):
     """A notebook's run. device: "cpu" or "cuda", as torch takes it."""
-
-    profile: str
-    seed: int
-    device: str
 
     def metric(
         self, name: str, value: float, unit: str, *, better: str, next_best: float | None = None, needs: str = ""
@@ -112,15 +107,10 @@ def expect_error(kind: type[Exception]) -> Iterator[None]:
         raise CourseError(f"the block was to raise {kind.__name__} and raised nothing: what it teaches is gone")
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(namedtuple("Check", "judge library hint")):
     """How an exercise is answered: notebooks/checks/NN.py has `CHECKS`, a dict of these by name.
     judge: takes the answer; "" if it is right, else a sentence that says what is wrong. library: what the notebook
     goes on with as long as it is not right. hint: told from the third answer on."""
-
-    judge: Callable[[Any], str]
-    library: Any
-    hint: str
 
 
 def check(name: str, answer: Any) -> Any:

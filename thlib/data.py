@@ -13,7 +13,6 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,39 +28,14 @@ from thlib.errors import DataError
 
 # What a file's people agreed to. edit: "yes", "no", "unknown"; publish: "yes", "no" (README, report, picture).
 Consent = namedtuple("Consent", "edit publish", defaults=("unknown", "no"))
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set.
-    Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, 0 where unknown.
-    tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard."""
-
-    licence: str
-    tier: str
-    consent: Consent
-    url: str = ""
-    bytes: int = 0
-    sha256: str = ""
-    split: str = ""
-    transcript: str = ""
-    shows: str = ""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A data set: its terms and its files by name, or, for one without files, its `size` and `how` to get it."""
-
-    name: str
-    title: str
-    homepage: str
-    licence: str
-    citation: str
-    tier: str
-    consent: Consent
-    files: dict[str, File]
-    size: str = ""
-    how: str = ""
+# One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set; the rest is "" or 0.
+# Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, 0 where unknown.
+# tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard.
+_FILE = "licence tier consent url bytes sha256 split transcript shows"
+File = namedtuple("File", _FILE, defaults=("", 0, "", "", "", ""))
+# A data set: its terms and its files by name, or, for one without files, its `size` and `how` to get it.
+_SET = "name title homepage licence citation tier consent files size how"
+Manifest = namedtuple("Manifest", _SET, defaults=("", ""))
 
 
 def names() -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """A talking clip as arrays to learn from: its words, log-mel, head-fixed landmarks and the motion in them."""
 
 # T frames  B mel bands (80)  L landmarks (478)
+from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -25,20 +25,10 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
     return shape / np.linalg.norm(shape[263] - shape[33])
 
 
-@dataclass(frozen=True)
-class Footage:
+class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken path", defaults=[None])):
     """One speaker's clip, ready for learning.
     name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
     `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words; path: of its video, if any."""
-
-    name: str
-    words: tuple[Word, ...]
-    mel: np.ndarray
-    fixed: np.ndarray
-    shape: np.ndarray
-    visible: np.ndarray
-    spoken: np.ndarray
-    path: Path | None = None
 
     @classmethod
     def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Self:
@@ -65,7 +55,7 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
     if (share := found.visible.mean()) < ENOUGH:
         raise FaceError(f"{path} shows a face in {share:.0%} of its frames; {ENOUGH:.0%} are needed.")
     mel = log_mel(mono16k(video.audio, video.audio_rate), video.fps, video.n_frames)
-    return replace(Footage.of(Path(path).stem, found, mel=mel, words=words), path=Path(path))
+    return Footage.of(Path(path).stem, found, mel=mel, words=words)._replace(path=Path(path))
 
 
 def grid(split: str) -> list[Footage]:
