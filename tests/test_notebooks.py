@@ -171,6 +171,38 @@ FAULTS = {
             """,
         ),
     },
+    "07_text_editing": {
+        "patches a frame late": (
+            "thlib.editing.sound",
+            """
+            found = patches
+            patches = lambda *a, **o: [p._replace(k0=p.k0 + 1, k1=p.k1 + 1) for p in found(*a, **o)]
+            """,
+        ),
+        "no margin around the patch": (
+            "thlib.editing.pipeline",
+            """
+            MARGIN = 0.0
+            """,
+        ),
+        "a real frame beside the edit is touched": (
+            "thlib.clip",
+            """
+            exact = splice_clip
+            def splice_clip(clip, edits):
+                out = exact(clip, edits)
+                out.frames[round(edits[0][0] * clip.fps) - 1] ^= 1
+                return out
+            """,
+        ),
+        "the file tells other seconds": (
+            "thlib.provenance",
+            """
+            true = record
+            record = lambda source, spans, **o: true(source, [(a - 1, b - 1) for a, b in spans], **o)
+            """,
+        ),
+    },
 }
 SEEN_IN_PIXELS = ("landmarks shifted by 3 px", "smoothing off")  # where landmarks are known, nothing is tracked
 FINDER = """
