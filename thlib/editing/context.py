@@ -43,9 +43,9 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     sees the edited frames alone, else all. The paper's size, as far as known: width 512, layers 8."""
 
     @register_to_config
-    def __init__(self, width=192, layers=4, basis=24, *, bands=80, weights="dynamic", context="both", masked=True):
+    def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
         super().__init__()
-        sizes = [bands, *[width] * 4]
+        sizes = [80, *[width] * 4]
         convs = [nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes)]
         self.sound = nn.Sequential(*[step for conv in convs for step in (conv, nn.GELU(), nn.Dropout(0.1))])
         self.silence = nn.Parameter(torch.zeros(width))  # stands in for sound that is withheld
@@ -165,7 +165,7 @@ def fit_diffusion(
     groups = [[_series(net, f) for f in group] for group in (footage, others)]
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
-        return [torch.stack(part) for part in zip(*(_stretch(rng, groups, net.config.bands) for _ in range(32)))]
+        return [torch.stack(part) for part in zip(*(_stretch(rng, groups) for _ in range(32)))]
 
     return train(net, settings, batch=batch, loss=lambda net, batch: _loss(net, *batch), folder=folder)
 
@@ -178,7 +178,7 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
     return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")
 
 
-def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], bands: int) -> list[Tensor]:
+def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
     """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
     Half are faster or slower, all are by other throats; one in ten each lacks its sound, one side or all context."""
     real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
@@ -188,9 +188,8 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], b
     at = np.arange(0, len(rows) - 1 + 1e-6, pace)
     at = at if len(at) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
     at = at[rng.integers(len(at) - FRAMES + 1) :][:FRAMES]
-    mel, clean = np.split(_at(rows, at), [bands], axis=1)
-    tract = np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))  # longer or shorter
-    mel = np.concatenate([_at(mel[:, :80].T, tract.clip(max=79)).T, mel[:, 80:]], 1)
+    mel, clean = np.split(_at(rows, at), [80], axis=1)
+    mel = _at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # a longer or shorter vocal tract
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
