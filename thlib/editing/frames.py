@@ -141,7 +141,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
 
 
 def with_mouths(base: Iterator, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
-    """Frames of `base` (H, W, 3), changed in place, with mouths from the library; the others are `render`'s arguments."""
+    """Frames of `base` (H, W, 3), changed in place: mouths from the library. Other arguments: those of `render`."""
     ends = [end for end in (left, right) if end is not None]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))
     m, scale = len(points), float(Head.fit(target).scale.mean())
