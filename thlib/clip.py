@@ -10,11 +10,12 @@ timeline and on the new one, so that sound and picture cannot drift apart howeve
 # T frames  H height  W width  S samples  C channels
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil, prod
 from pathlib import Path
 
@@ -89,17 +90,9 @@ def mono16k(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 Edit = tuple[float, float, Clip]  # seconds of the old timeline, snapped to the frame grid: [t0, t1) becomes clip
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A run of `frames` frames from frame `start` of the new timeline: of `clip`, else of the old one from `old`."""
-
-    start: int
-    frames: int
-    old: int = 0
-    clip: Clip | None = None
-    copied: bool = False  # whether its packets go through as they are
+# A run of `frames` frames from frame `start` of the new timeline: of `clip`, else of the old one from `old`.
+# copied: whether its packets go through as they are.
+Piece = namedtuple("Piece", "start frames old clip copied", defaults=(0, None, False))
 
 
 def timeline(edits: Sequence[Edit], fps: Fraction, n_frames: int) -> list[Piece]:
@@ -191,9 +184,7 @@ class Video(Source):
         if prod(shape) > max_bytes:
             need = f"{prod(shape) / 2**30:.2f} GiB, more than {max_bytes / 2**30:.2f}"
             raise MediaError(f"{t1 - t0:.1f} s of {self.path} need {need}; take a shorter window or raise max_bytes.")
-        frames = np.empty(shape, np.uint8)
-        for out, frame in zip(frames, self.pictures(first, last), strict=True):
-            out[:] = frame
+        frames = np.fromiter(self.pictures(first, last), np.dtype((np.uint8, shape[1:])), last - first)
         return Clip(frames, self.fps, self._heard(first, last), self.audio_rate)
 
     def pictures(self, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
@@ -226,8 +217,7 @@ class Video(Source):
             return Path(out)
         take = self._mixed([(sample_at(piece.start, self.fps, self.audio_rate), piece) for piece in pieces])
         with Sink(Path(out), self.fps, picture=self.picture, sound=sound, exact=exact, metadata=metadata) as sink:
-            for piece in pieces:
-                sink.append(self._film(piece), take)
+            sink.append(chain.from_iterable(map(self._film, pieces)), take)
         return Path(out)
 
     def told(self, edits: Sequence[Edit], *, exact: bool = False) -> dict:
@@ -265,12 +255,8 @@ class Video(Source):
                 begins = (int(k) for k in self.restarts if first <= k < last and whole[k] and self.slots[k] == k)
                 begin, end = next(begins, last), int(np.flatnonzero(whole[: last + 1])[-1])
                 end = max(begin, end)
-            cuts = enumerate(pairwise((first, begin, end, last)))
-            parts += [
-                replace(piece, start=piece.start + a - first, frames=b - a, old=a, copied=k == 1)
-                for k, (a, b) in cuts
-                if a < b
-            ]
+            cuts = [(a, b) for a, b in pairwise((first, begin, end, last)) if a < b]
+            parts += [Piece(piece.start + a - first, b - a, a, piece.clip, (a, b) == (begin, end)) for a, b in cuts]
         return parts
 
     def _film(self, piece: Piece) -> Iterable:

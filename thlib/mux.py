@@ -6,9 +6,9 @@ instant, so what a file says about start times, varying rates and late sound is 
 # T frames  H height  W width  S samples  C channels
 import os
 import re
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import merge
 from itertools import chain, count, islice, repeat
@@ -41,6 +41,7 @@ LONGER = 0.5  # seconds by which sound may outlast the pictures before that is s
 FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
 SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before they count as a gap
 Tags = dict[str, str] | None  # of a container
+_STORED = ("yuv420p", (1, 1, 1, 1), (1, 0, 0, 1), None)  # a picture by default: BT.709, limited; upright
 
 
 def sample_at(frame: int, fps: Fraction, rate: int) -> int:
@@ -48,15 +49,9 @@ def sample_at(frame: int, fps: Fraction, rate: int) -> int:
     return round(frame / fps * rate)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """How a file stores pictures: coded (H, W), pixel format, colour tags, display matrix (a, b, c, d), aspect."""
-
-    size: tuple[int, int]
-    pixels: str = "yuv420p"
-    colour: tuple[int, int, int, int] = (1, 1, 1, 1)  # matrix, range, primaries, transfer: BT.709, limited
-    turn: tuple[int, int, int, int] = (1, 0, 0, 1)
-    aspect: Fraction | None = None
+class Picture(namedtuple("Picture", "size pixels colour turn aspect", defaults=_STORED)):
+    """How a file stores pictures: coded size (H, W); format of its pixels; colour tags (matrix, range, primaries,
+    transfer); turn, its display matrix (a, b, c, d); aspect of a pixel, a Fraction or None."""
 
     @classmethod
     def of(cls, frame: av.VideoFrame, aspect: Fraction | None) -> Self:
@@ -204,9 +199,8 @@ class Source:
 def opened(path: Path) -> av.container.InputContainer:
     """The container of a media file, to read from; MediaError where it is none."""
     if not path.is_file():
-        raise MediaError(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give the name of a video file."
-        )
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise MediaError(f"{path} {what}; give the name of a video file.")
     try:
         return av.open(str(path), metadata_errors="replace", options=INPUT)
     except (av.FFmpegError, OSError) as error:
@@ -259,7 +253,7 @@ class Sink:
     def __init__(self, path: Path, fps: Fraction, *, picture: Picture, sound: tuple, exact: bool, metadata: Tags):
         """`sound` is (rate, channels), 0 channels for none. MediaError for what cannot be written."""
         codec, pixels = video_format(picture, exact)
-        self._fps, self._picture, (self._rate, channels) = fps, replace(picture, pixels=pixels), sound
+        self._fps, self._picture, (self._rate, channels) = fps, picture._replace(pixels=pixels), sound
         self._count, end = 0, self._open(path, metadata)
         self._video = self._add_video(self._file, codec, qp="0" if exact else str(QP))
         self._audio = channels and self._add_audio(self._file, LOSSLESS_SOUND[end] if exact else "aac", channels)
@@ -275,9 +269,7 @@ class Sink:
         self._file.metadata.update(metadata or {})
         return end
 
-    def _add_video(
-        self, file: av.container.OutputContainer, codec: str, *, also: str = "", **how: str
-    ) -> av.VideoStream:
+    def _add_video(self, file: av.container.Container, codec: str, *, also: str = "", **how: str) -> av.VideoStream:
         how |= {"preset": "veryfast", "x264-params": f"ipratio=1:pbratio=1{also}", "g": str(round(2 * self._fps))}
         stream = file.add_stream(codec, rate=self._fps, options=how)
         stream.height, stream.width = self._picture.size
