@@ -33,13 +33,11 @@ def _pairwise(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 class ThinPlateSpline:
     """Thin-plate spline on fixed source points: factorised once, applied to any values, differentiable throughout.
-
     source     float (..., N, 2), N >= 3, not all on one line; leading axes are batches.
     smoothing  0 interpolates; larger values bend less and miss the targets (added to the kernel's diagonal, in the
                squared unit of `source`, as in `scipy.interpolate.RBFInterpolator`).
     >>> spline = ThinPlateSpline(points)              # (N, 2)
     >>> spline.apply(targets, grid)                   # (N, D), (M, 2) -> (M, D)
-
     Raises ValueError for another shape. Source: Bookstein 1989; Wahba 1990 for the smoothing."""
 
     def __init__(self, source: torch.Tensor, *, smoothing: float = 0.0):
@@ -124,13 +122,10 @@ def interpolate(
 
 def _warps(frames: list, points: list, target: Array, *, step: int = 4) -> list:
     # One spline on the target's points serves all the frames: the displacements are its values side by side.
-    target = np.asarray(target, np.float64)[:, :2]
-    height, width = frames[0].shape[:2]
-    edge = border_points((height, width))
-    moves = [np.asarray(p, np.float64)[:, :2] - target for p in points]
-    values = np.concatenate([np.concatenate(moves, -1), np.zeros((len(edge), 2 * len(points)))])  # (N+edge, 2K)
-    box = (0, 0, width, height)
-    flow = dense_flow(np.concatenate([target, edge]), values, box=box, step=step)
+    edge, box = border_points(frames[0].shape[:2]), (0, 0, *frames[0].shape[1::-1])
+    target, *points = (np.concatenate([np.asarray(p, np.float64)[:, :2], edge]) for p in (target, *points))
+    moves = np.concatenate([p - target for p in points], axis=1)  # (N + edge, 2K)
+    flow = dense_flow(target, moves, box=box, step=step)
     return [sample(frame, flow[..., 2 * k : 2 * k + 2], box=box) for k, frame in enumerate(frames)]
 
 
@@ -143,9 +138,7 @@ def control_points(points: Array) -> Array:
     return np.concatenate([points[:, FACE, :2], ring[..., :2]], axis=1)
 
 
-def face_flows(
-    target: Array, sources: Sequence[Array], *, box: tuple, scale: float, stiffness: float = STIFFNESS
-) -> list[Array]:
+def face_flows(target: Array, sources: Sequence, *, box: tuple, scale: float, stiffness: float = STIFFNESS) -> list:
     """Flows (h, w, 2) into pictures with control points `sources`, all by one spline on the target's (P, 2)."""
     values = np.concatenate([source - target for source in sources], axis=1)  # (P, 2K)
     flow = dense_flow(target, values, box=box, step=max(2, round(scale / 16)), smoothing=stiffness * scale**2)
