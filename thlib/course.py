@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from IPython import get_ipython
+from IPython import display, get_ipython
 
 import thlib
 from thlib import data
@@ -142,7 +141,7 @@ def checks(number: str) -> dict[str, Check]:
 
 
 @cache
-def _loaded(file: Path) -> ModuleType:
+def _loaded(file: Path):
     """A module of a clone: exercises and their checks are not in a wheel."""
     if not file.is_file():
         raise CourseError(f"there is no {file}: the exercises need a clone of the repository (make setup)")
@@ -162,8 +161,6 @@ class _Note(str):
 
 def tell(text: str, mime: str = "", *, row: Any = None) -> None:
     """Show a text, and give the notebook `row` with it as an output of the MIME type `mime`."""
-    from IPython.display import display
-
     note = _Note(text)
     note.bundle = {mime: row} if mime else {}
-    display(note)
+    display.display(note)
