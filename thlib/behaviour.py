@@ -7,7 +7,6 @@ head = head_motion(loudness, fps, seed=1)               # (T, 3) degrees"""
 # T frames; a seed is an int or a numpy Generator
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -16,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from thlib import data
 from thlib.errors import DataError
 from thlib.landmarks import BLENDSHAPES
-from thlib.rig import ARKIT, LOOKS, Curves
+from thlib.rig import ARKIT, LOOKS, Curves, Rate
 
 Seed = int | np.random.Generator
 BLINK = (0.95, 0.75, 0.55, 0.3, 0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.6, 0.75, 0.9)  # openness of the eye, at 60 fps
@@ -29,14 +28,14 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")  
 UNITS, STYLES = data.shipped("expressions.yaml").values()  # action units' controls; of emotions two sets of units
 
 
-def blink_shape(fps: Fraction | float) -> np.ndarray:
+def blink_shape(fps: Rate) -> np.ndarray:
     """Openness (n,) of the eye in the frames of one blink: BLINK sampled at `fps` so that one frame is fully closed."""
     knots, shut = np.array((1, *BLINK, 1)), 1 + BLINK.index(0)
     before, after = (int(side * fps / 60 - 1e-9) for side in (shut, len(knots) - 1 - shut))
     return np.interp(shut + np.arange(-before, after + 1) * float(60 / fps), np.arange(len(knots)), knots)
 
 
-def blink_frames(n: int, fps: Fraction | float, *, seed: Seed = 0) -> np.ndarray:
+def blink_frames(n: int, fps: Rate, *, seed: Seed = 0) -> np.ndarray:
     """The frames int (B,) of n at which blinks begin: from the end of one to the next are 60 fps / f, where f, blinks
     a minute, is LogNormal(LAW) within RATES. About 27 begin in a minute."""
     most, length = int(n * RATES[1] / (60 * fps)) + 1, len(blink_shape(fps))
@@ -65,7 +64,7 @@ def _narrowed(curves: Curves, openness: np.ndarray) -> Curves:
     return replace(curves, values=values)
 
 
-def blinks(ear: np.ndarray, fps: Fraction | float, *, shut: Callable | None = None) -> list[tuple[int, int]]:
+def blinks(ear: np.ndarray, fps: Rate, *, shut: Callable | None = None) -> list[tuple[int, int]]:
     """Frames [start, end) of blinks, from eye aspect ratios (T,) or (T, 2 eyes): shut for at least SHORTEST.
     shut  says of windows (T, 7), the mean of both eyes from 0.1 s before to 0.1 s after, where the eyes are shut, such
           as `predict` of a support vector machine (EmoFace); None: where the ratio is below SHUT."""
@@ -76,7 +75,7 @@ def blinks(ear: np.ndarray, fps: Fraction | float, *, shut: Callable | None = No
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= max(1, round(SHORTEST * fps))]
 
 
-def gaze(n: int, fps: Fraction | float, *, seed: Seed = 0, compat: bool = False) -> np.ndarray:
+def gaze(n: int, fps: Rate, *, seed: Seed = 0, compat: bool = False) -> np.ndarray:
     """Where the eyes look, (n, 2): left and up, 1 as far as they turn. Fixations of 25 to 45 frames at 60 fps, then 5
     frames straight to the next: 40 % ahead, else 0.1 to 0.2 away in any direction. `compat` is EmoFace's code, which
     forgets where the eyes went: every fixation is straight ahead again."""
@@ -113,7 +112,7 @@ def expression(emotion: str, intensity: float = 1.0, *, style: int = 0) -> np.nd
     return np.array([*added.values()], np.float32).clip(0, 1)
 
 
-def head_motion(energy: np.ndarray, fps: Fraction | float, *, seed: Seed = 0) -> np.ndarray:
+def head_motion(energy: np.ndarray, fps: Rate, *, seed: Seed = 0) -> np.ndarray:
     """Yaw, pitch, roll float32 (T, 3) in degrees of a speaking head: slow sway, more in speech, nods where
     the loudness, energy (T,) in [0, 1], exceeds its surroundings (Busso et al. 2007); a seed sways alike at any fps."""
     loud, seconds = np.clip(energy, 0, 1).astype(float), np.arange(len(energy)) / float(fps)

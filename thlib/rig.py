@@ -23,6 +23,7 @@ ARKIT = tuple(_NAMES["arkit"].split())
 METAHUMAN = tuple(_NAMES["metahuman"])  # right is left + 69
 RIGS = {"mediapipe": BLENDSHAPES, "arkit": ARKIT, "metahuman": METAHUMAN}
 LOOKS = [(way, axis, k, ARKIT.index(name)) for way, axis, k, name in _NAMES["looks"]]  # controls of the gaze
+Rate = Fraction | float  # frames a second
 EYE_TURN = {"X": 0.5, "Y": -0.5}  # radians of yaw and pitch where an eyeLook* is 1, in Live Link Face files
 LIVE_LINK = ("Timecode", "BlendshapeCount", *(name[0].upper() + name[1:] for name in ARKIT))
 LIVE_LINK += tuple(part + turn for part in ("Head", "LeftEye", "RightEye") for turn in ("Yaw", "Pitch", "Roll"))
@@ -85,7 +86,7 @@ class Curves:
         own = dict(zip(face[0], face[1].T))
         return replace(self, values=np.stack([own.get(n, 0 * own["jawOpen"]) for n in RIGS[rig]], 1), rig=rig)
 
-    def at(self, fps: Fraction | float) -> Self:
+    def at(self, fps: Rate) -> Self:
         """The same seconds at another frame rate, linearly between the times k / fps at which frames begin."""
         step, t = self.fps / Fraction(fps), len(self.values)
         time, columns = np.arange(round(t / step)) * float(step), np.concatenate([self.values, self.head], 1).T
@@ -115,7 +116,7 @@ class Curves:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, fps: Fraction | float | None = None) -> Self:
+    def load(cls, path: str | Path, *, fps: Rate | None = None) -> Self:
         """Read what `save`, Live Link Face or EmoFace wrote. fps None is what a .csv's time codes count, else 60."""
         try:
             rows = [line.split(",") for line in Path(path).read_text().splitlines() if line.strip()]

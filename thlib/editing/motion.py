@@ -136,7 +136,6 @@ def fit_regressor(
 # --- between real frames ----------------------------------------------------------------------------------------------
 def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
     """Head-fixed landmarks (N, 478, 3) for the new frames, landing on the real ones at both borders.
-
     motion       (N + 2, 478, 3): what a model says of the new frames and of the real ones just before and after.
     rest         (478, 3): the speaker's resting face.
     left, right  the real head-fixed landmarks (478, 3) just before and after; None at an end of the video.

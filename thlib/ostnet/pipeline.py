@@ -10,7 +10,6 @@ closed form of online scale transformation (Hong & Xu 2024, "OSTNet": learning o
 # T frames  L landmarks (478)  P control points  H height  W width
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +25,7 @@ from thlib.clip import MAX_BYTES, Clip, Video, write
 from thlib.errors import DataError, FaceError, MediaError
 from thlib.landmarks import IBUG68, LIPS, LIPS_INNER, OVAL, RIGID, FaceTrack, Head, beside, mouth_opening, track
 from thlib.presenter.face import displacement
-from thlib.warp import clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
+from thlib.warp import Array, clipped, control_points, cut_of, face_flows, fade_out, sample, surroundings
 
 MODES = ("classic", "closed_form", "absolute", "relative", "best_frame")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg")
@@ -36,10 +35,10 @@ TURN = 35.0  # degrees: no picture can be turned farther; larger turns approach 
 FEATHER = 0.015  # in face scales: width of the seam around the inner mouth
 STIFFNESS = 0.0025  # of the spline: at warp.STIFFNESS hardly a blink arrives
 OPEN = 0.05  # in eye-corner units: the opening from which on the inner mouth is all the driver's
-Picture = str | Path | np.ndarray
+Picture = str | Path | Array
 
 
-def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, FaceTrack]:
+def portrait(image: Picture, *, face: int | None = None) -> tuple[Array, FaceTrack]:
     """A picture as RGB uint8 (H, W, 3) and its face as a track of one frame.
     image  a picture file, an array that is grey, RGB or RGBA (laid on white), or a video file: its first frame. Where
            `name.track.npz` lies beside the file, its first frame is the face.
@@ -54,7 +53,7 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[np.ndarray, Fa
         raise FaceError(f"The picture shows {seen} faces; give one with a face that is seen from the front.")
     if face is None and seen > 1:
         raise FaceError(f"The picture shows {seen} faces; crop it to one, or name one: face 0 is the leftmost.")
-    still = Clip(pixels[None], Fraction(25), np.zeros((0, 1), np.float32), 16000)
+    still = Clip(pixels[None], 25, np.zeros((0, 1), np.float32), 16000)
     return pixels, _large(track(still, face=face or 0, smooth=0), "picture", SMALLEST)
 
 
@@ -65,7 +64,7 @@ def _large(found: FaceTrack, what: str, least: int) -> FaceTrack:
     return found
 
 
-def _pixels(image: Picture) -> np.ndarray:
+def _pixels(image: Picture) -> Array:
     try:
         if isinstance(image, str | Path) and Path(image).suffix.lower() in VIDEOS:
             return next(Video(image).pictures(0, 1))
@@ -83,7 +82,7 @@ def _pixels(image: Picture) -> np.ndarray:
 
 
 # --- landmarks --------------------------------------------------------------------------------------------------------
-def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
+def closed_form(driving: Array, source: Array) -> Array:
     """Scale α (T,) of driving points (T, 478, 3) against the source's (478, 3): sqrt(Σ|Δd_D|² / Σ|Δd_S|²).
     Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
     mouth nor a turn of the head counts as size. Exact where one is a scaled and moved copy of the other."""
@@ -92,7 +91,7 @@ def closed_form(driving: np.ndarray, source: np.ndarray) -> np.ndarray:
     return theirs / own
 
 
-def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") -> np.ndarray:
+def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") -> Array:
     """Landmarks float32 (T, 478, 3) in the source picture's pixels that follow `driving`.
     absolute     the driver's own points: his place, his size, his face.
     relative     x_S + a (x_t - x_0), a² the ratio of hull areas, anchored at the first frame (FOMM, Siarohin 2019).
@@ -120,7 +119,7 @@ def retarget(source: FaceTrack, driving: FaceTrack, *, mode: str = "classic") ->
     return moved.astype(np.float32)
 
 
-def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
+def _carried(source: FaceTrack, driving: FaceTrack) -> Array:
     """Expression (what moves a head-fixed face off its own neutral), turns and moves of `driving` on `source`."""
     if source.controls is None or driving.controls is None:
         raise FaceError("Reenactment needs 478 points and their controls; track with detector='mesh'.")
@@ -136,9 +135,7 @@ def _carried(source: FaceTrack, driving: FaceTrack) -> np.ndarray:
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
-def render(
-    image: np.ndarray, source: np.ndarray, *, target: np.ndarray, driving: Iterable[tuple] = ()
-) -> Iterator[np.ndarray]:
+def render(image: Array, source: Array, *, target: Array, driving: Iterable[tuple] = ()) -> Iterator[Array]:
     """The picture (H, W, 3) with its landmarks `source` (478, 3) moved to `target` (T, 478, 3), a frame at a time.
     A thin-plate spline carries face, hair and what is near; where lips part farther than in the picture, the inside of
     the mouth comes, in the portrait's light, from `driving`: T pairs of a frame and its landmarks (478, 3)."""
@@ -177,7 +174,7 @@ def _mouth(out, target, frame, points, share: float, feather: float) -> None:
     out[cut] = np.rint(out[cut] + mask * (inside.clip(0, 255) - out[cut])).astype(np.uint8)
 
 
-def _skin(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _skin(image: Array, points: Array) -> Array:
     """Median colour (3,) of the cheeks."""
     at = points[[50, 280, 101, 330, 205, 425, 36, 266], :2].astype(int)
     x, y = np.clip(at, 0, np.array(image.shape[1::-1]) - 1).T
@@ -202,8 +199,7 @@ class OSTNetPipeline:
         mode, face: see `retarget` and `portrait`. MediaError, FaceError and DataError say what does not fit."""
         frames, sound = _reenacted(source_image, driving, mode, face)
         if (size := sound.frames.nbytes * driving.n_frames) > MAX_BYTES:
-            need = f"{size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f}"
-            raise MediaError(f"The result would take {need}; write it to a file with `save`, or give less.")
+            raise MediaError(f"The result would take {size / 2**30:.1f} GiB; write it by `save`, or give less.")
         return replace(sound, frames=np.stack(list(frames)))
 
     def save(

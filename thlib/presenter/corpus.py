@@ -9,7 +9,6 @@ Sentences come from a grammar and from a list, written for this project, in whic
 import functools
 import hashlib
 import re
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,8 +23,7 @@ from thlib.landmarks import FaceTrack
 from thlib.presenter.face import displacement, shape
 from thlib.presenter.render import person
 from thlib.presenter.speak import Performance, curves, perform, utter
-from thlib.rig import Curves
-from thlib.speech import Speech, log_mel
+from thlib.speech import log_mel
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
@@ -82,7 +80,7 @@ class PresenterCorpus(Dataset):
     def performance(self, index: int) -> Performance:
         """Clip `index` as a Performance, drawn now; `performance(i).save("clip.mp4")` writes it with its sidecars."""
         identity, said, moved, manner = self._spoken(index)
-        return replace(perform(identity, moved, said.audio, size=(self.size, self.size)), speech=said, **manner)
+        return perform(identity, moved, said.audio, size=(self.size, self.size))._replace(speech=said, **manner)
 
     def footage(self, index: int) -> Footage:
         """Clip `index` as what lips learn from, points exact; no picture is drawn, so it takes a tenth of a second."""
@@ -94,7 +92,7 @@ class PresenterCorpus(Dataset):
         mel = log_mel(said.audio, self.fps, len(points))
         return Footage.of(f"{self.split} {index}", track, mel=mel, words=said.words)
 
-    def _spoken(self, index: int) -> tuple[int, Speech, Curves, dict]:
+    def _spoken(self, index: int) -> tuple:
         rng = np.random.default_rng((9, self.seed, [*SPLITS].index(self.split), range(self.n)[index]))
         identity = int(10 * rng.integers(PEOPLE) + rng.choice(SPLITS[self.split]))
         text, emotion, style = sentence(self.split, rng), str(rng.choice(EMOTIONS)), int(rng.integers(2))

@@ -9,21 +9,20 @@ each phone pulls every control towards its target, less with the distance in tim
 # T frames  P phones  K controls (52)
 import functools
 import math
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from thlib import clip, data, provenance, speech
 from thlib.behaviour import add_blinks, add_gaze, expression, head_motion
-from thlib.clip import Clip, Phone
+from thlib.clip import Clip, Phone, sample_at
 from thlib.errors import SpeechError
 from thlib.landmarks import FaceTrack
-from thlib.mux import sample_at
 from thlib.presenter.render import Person, person, place, render
-from thlib.rig import ARKIT, Curves
+from thlib.rig import ARKIT, Curves, Rate
 from thlib.speech import Speech
 
 _VISEMES = data.shipped("visemes.yaml")
@@ -38,30 +37,20 @@ BEFORE, AFTER = 0.32, 0.4  # s of silence around what is said
 OPENING, *GROUPS = ([ARKIT.index(n) for n in names] for names in (_VISEMES["opening"], *_VISEMES["groups"]))
 CLOSE, BITE = ARKIT.index("mouthClose"), ARKIT.index("mouthRollLower")
 MOUTH = [k for k, name in enumerate(ARKIT) if name.startswith(("jaw", "mouth"))]
+MAKINGS = "identity emotion intensity style seed"
 
 
-@dataclass(frozen=True, eq=False)
-class Performance:
+class Performance(namedtuple("Performance", f"clip track speech curves {MAKINGS}", defaults=("neutral", 1.0, 0, 0))):
     """A presenter who speaks: clip with sound, exact track, speech (no words if unknown), ARKit curves; its makings."""
 
-    clip: Clip
-    track: FaceTrack
-    speech: Speech
-    curves: Curves
-    identity: int
-    emotion: str = "neutral"
-    intensity: float = 1.0
-    style: int = 0
-    seed: int = 0
     words = property(lambda self: self.speech.words, doc="The words with their times in the clip.")
     phones = property(lambda self: self.speech.phones, doc="The phones with their times in the clip.")
 
     def save(self, path: str | Path) -> Path:
         """Write the video and beside it `.track.npz`, `.TextGrid` and `.vtt` (where there are words), and provenance
         (tags, `.provenance.json`): a machine that can reach nothing still aligns, edits and reenacts it."""
-        path, names = Path(path), ("identity", "emotion", "intensity", "style", "seed")
-        told = {"method": "presenter", "text": " ".join(word.text for word in self.words), "badge": False}
-        told |= {name: getattr(self, name) for name in names}
+        path, makings = Path(path), {name: getattr(self, name) for name in MAKINGS.split()}
+        told = {"method": "presenter", "text": " ".join(word.text for word in self.words), "badge": False} | makings
         span, what = (0.0, self.clip.duration), "a synthetic presenter, no real person"
         record = provenance.record(None, [span], actions=[what], details=told)
         clip.write(path, self.clip, metadata=provenance.container_tags(record))
@@ -83,7 +72,7 @@ def say(
     said, style = utter(text, identity, emotion=emotion), identity % 2
     moved = curves(said, emotion=emotion, intensity=intensity, style=style, seed=seed)
     done = perform(identity, moved, said.audio, size=size)
-    return replace(done, speech=said, emotion=emotion, intensity=intensity, style=style, seed=seed)
+    return done._replace(speech=said, emotion=emotion, intensity=intensity, style=style, seed=seed)
 
 
 def utter(text: str, identity: int, *, emotion: str = "neutral") -> Speech:
@@ -106,9 +95,8 @@ def voice(identity: int) -> tuple[str, int, int]:
 
 
 def curves(
-    speech: Speech, *, emotion: str = "neutral", intensity: float = 1.0, style: int = 0, seed: int = 0,
-    fps: Fraction | float = 25,
-) -> Curves:  # fmt: skip
+    speech: Speech, *, emotion: str = "neutral", intensity: float = 1.0, style: int = 0, seed: int = 0, fps: Rate = 25
+) -> Curves:
     """What a face does that says `speech`: Curves of the ARKit rig with head motion, as long as the sound to a frame.
     Whatever the emotion, the lips meet in a frame of every m, b and p, and the lower lip meets the teeth in f and v.
     DataError for an emotion, intensity or style that `behaviour.expression` lacks, SpeechError for an unknown phone."""
