@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -101,13 +100,10 @@ def edit(
 def animate(
     speech: Annotated[Path, typer.Argument(help="a sound file, or a video with sound")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Live Link Face (.csv), EmoFace (.txt), or video (.mp4)")],
-    emotion: Emotion = "neutral",
-    intensity: Intensity = 1.0,
+    emotion: Emotion = "neutral", intensity: Intensity = 1.0, identity: Identity = 0, seed: int = 0,
     portrait: Annotated[Path | None, typer.Option(help="the picture that speaks in an .mp4; or a presenter")] = None,
-    identity: Identity = 0,
     fps: Annotated[float, typer.Option(help="frames a second; default: 60, of an .mp4 25")] = 0,
-    seed: int = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Curves of a face rig from speech and an emotion, with blinks, gaze and head motion; or a face that follows them.
 
     thlib animate speech.wav --emotion happy -o talk.csv"""
@@ -125,9 +121,7 @@ def animate(
     if not video:
         curves.save(out)
     else:
-        from thlib.presenter.speak import perform
-
-        acted = perform(identity, curves, sound)
+        acted = importlib.import_module("thlib.presenter.speak").perform(identity, curves, sound)
         with tempfile.TemporaryDirectory() as folder:  # a portrait follows the presenter
             made = acted.save(Path(folder) / "presenter.mp4" if portrait else out)
             if portrait:
@@ -138,12 +132,11 @@ def animate(
 @app.command()
 def reenact(
     portrait: Annotated[Path, typer.Argument(help="a picture with a face: photograph, painting")],
-    driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")],
-    out: Made,
+    driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")], out: Made,
     mode: Annotated[str, typer.Option(help="classic, closed_form, absolute, relative or best_frame")] = "classic",
     face: Annotated[int | None, typer.Option(help="which face of several, counted from the left from 0")] = None,
     badge: Badge = True,
-) -> None:
+) -> None:  # fmt: skip
     """Let a portrait follow another person's video, with its sound, at the portrait's size.
 
     thlib reenact portrait.jpg driving.mp4 -o out.mp4"""
@@ -266,14 +259,13 @@ def say_words(
     _check_out(out, [])
     if not 64 <= size <= 2048:
         raise MediaError(f"{size} rows and columns were asked for: choose 64 to 2048")
-    from thlib.presenter.speak import say
-
+    say = importlib.import_module("thlib.presenter.speak").say
     done = say(text, emotion=emotion, intensity=intensity, identity=identity, seed=seed, size=(size, size))
     done.save(out)
     typer.echo(f"{out}: {done.clip.duration:.2f} s, {len(done.words)} words, {emotion}")
 
 
-def _tool(name: str) -> ModuleType:
+def _tool(name: str):
     """A module of the clone's tools/: notebooks and what runs them are not in a wheel."""
     if not (ROOT / "tools" / f"{name}.py").is_file():
         raise CourseError(f"{ROOT} has no tools and notebooks: clone the repository, and run make setup there")
