@@ -3,7 +3,6 @@
 Metrics and verdicts are outputs of MIME types of their own, so the executed notebook carries them."""
 
 import importlib.util
-import math
 import os
 import platform
 import random
@@ -40,7 +39,7 @@ class Run(namedtuple("Run", "profile seed device")):
         if better not in ("lower", "higher"):
             raise CourseError(f"better={better!r} says nothing of metric {name!r}: give 'lower' or 'higher'")
         numbers = [float(v) for v in (value, next_best) if v is not None]
-        if not all(map(math.isfinite, numbers)):
+        if not np.isfinite(numbers).all():
             raise CourseError(f"metric {name!r} is {numbers}, not finite: find the cell that made it so")
         row = {"name": name, "value": numbers[0], "unit": unit, "better": better, "needs": needs}
         row["next_best"] = (numbers + [None])[1]
@@ -69,8 +68,7 @@ def start(profile: str, seed: int, device: str) -> Run:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     name = torch.cuda.get_device_name() if chosen == "cuda" else f"{platform.machine()} × {os.cpu_count()} cores"
-    versions = {"thlib": thlib.__version__, "python": platform.python_version()}
-    versions |= {"torch": torch.__version__, "numpy": np.__version__}
+    versions = {"python": platform.python_version()} | {m.__name__: m.__version__ for m in (thlib, torch, np)}
     found = [name for name in data.names() if (places := data.status(name)) and "absent" not in places.values()]
     folder = Path(__file__).parent / "weights"
     weights = [str(file.parent.relative_to(folder)) for file in folder.rglob("*.safetensors")]

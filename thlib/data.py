@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -31,11 +30,9 @@ Consent = namedtuple("Consent", "edit publish", defaults=("unknown", "no"))
 # One file of a data set; what a manifest leaves out of licence, tier, consent is that of its set; the rest is "" or 0.
 # Without `url` or `sha256` it is never downloaded, only taken from a mirror. bytes: size, 0 where unknown.
 # tier: A open, B local use only, C non-commercial. split: "train" or "test". shows: what is to be seen or heard.
-_FILE = "licence tier consent url bytes sha256 split transcript shows"
-File = namedtuple("File", _FILE, defaults=("", 0, "", "", "", ""))
+File = namedtuple("File", "licence tier consent url bytes sha256 split transcript shows", defaults=("", 0, *[""] * 4))
 # A data set: its terms and its files by name, or, for one without files, its `size` and `how` to get it.
-_SET = "name title homepage licence citation tier consent files size how"
-Manifest = namedtuple("Manifest", _SET, defaults=("", ""))
+Manifest = namedtuple("Manifest", "name title homepage licence citation tier consent files size how", defaults=("", ""))
 
 
 def names() -> tuple[str, ...]:
@@ -69,8 +66,7 @@ def path(entry: str) -> Path:
 def status(name: str) -> dict[str, str]:
     """Where each file of a data set lies: "cache", "mirror" (a folder) or "absent"; opens no connection."""
     roots = [(place, root / name) for place, root in _roots().items() if isinstance(root, Path)]
-    found = {file: [place for place, root in roots if (root / file).is_file()] for file in manifest(name).files}
-    return {file: (places or ["absent"])[0] for file, places in found.items()}
+    return {f: next((p for p, root in roots if (root / f).is_file()), "absent") for f in manifest(name).files}
 
 
 def missing(*needs: str) -> list[str]:
@@ -134,7 +130,7 @@ def consent(file: str | Path) -> Consent:
     return listed[entry].consent if entry in listed else Consent()
 
 
-def shipped(name: str) -> dict[str, Any]:
+def shipped(name: str) -> dict:
     """What lies in the library itself: a table ("rigs.yaml") or a model's arrays ("head_model.npz")."""
     if name.endswith(".yaml"):
         return yaml.safe_load((Path(__file__).parent / "static" / name).read_text())

@@ -53,8 +53,7 @@ class EmoFacePipeline:
         if method != "classic":
             raise DataError(f"There is no method {method!r}; take 'classic'.")
         if audio.ndim != 1 or len(audio) < RATE / fps or not np.isfinite(audio).all():
-            given = f"{len(audio)} samples of shape {audio.shape}"
-            raise SpeechError(f"{given} cannot be animated; give mono 16 kHz sound of at least a frame, all finite.")
+            raise SpeechError(f"Sound {audio.shape} cannot be animated; give mono 16 kHz, finite, of at least a frame.")
         felt = Curves(expression(emotion, intensity)[None], "mediapipe", fps).arkit
         said, middles = self.speech(audio).arkit, (np.arange(round(len(audio) / RATE * fps)) + 0.5) / float(fps)
         at = middles * float(FPS) - 0.5  # both frame rates show the middles of their frames

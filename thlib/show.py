@@ -10,7 +10,6 @@ import io
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -37,13 +36,11 @@ Json = dict[str, Any]
 POSES = ("at rest", "browInnerUp", "eyeBlink", "jawOpen", "mouthSmile", "mouthPucker")  # of the rig's still form
 
 
-@dataclass(frozen=True)
 class View:
     """HTML for a notebook, `still` uint8 (H, W, 3) for a page without it, `alt` text for who sees neither."""
 
-    html: str
-    still: np.ndarray
-    alt: str
+    def __init__(self, html: str, still: np.ndarray, alt: str):
+        self.html, self.still, self.alt = html, still, alt
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/html": self.html, "image/png": _base64(_png(self.still)), "text/plain": self.alt}
@@ -335,13 +332,12 @@ def running(
     axes[-1].set(xlim=(0, clip.duration), xlabel="seconds")
     panel = _pixels(drawn)[:height]
     x0, x1 = axes[-1].transData.transform([(0, 0), (clip.duration, 0)])[:, 0]  # columns of the first and last sample
-    frames = np.empty((len(clip.frames), height, width + panel.shape[1], 3), np.uint8)
-    for k, frame in enumerate(clip.frames):
-        large = frame.repeat(times, 0).repeat(times, 1)
-        frames[k, :, :width] = draw(track.points[k] * times, large.shape[:2], over=large) if track.visible[k] else large
-        frames[k, :, width:] = panel
+    frames = np.stack([np.hstack([frame.repeat(times, 0).repeat(times, 1), panel]) for frame in clip.frames])
+    for k, frame in enumerate(frames):
+        if track.visible[k]:
+            frame[:, :width] = draw(track.points[k] * times, (height, width), over=frame[:, :width])
         x = width + round(x0 + (x1 - x0) * (k + 0.5) / len(frames))
-        frames[k, :, x - 1 : x + 1] = (213, 94, 0)
+        frame[:, x - 1 : x + 1] = (213, 94, 0)
     return Clip(frames, clip.fps, clip.audio, clip.audio_rate)
 
 

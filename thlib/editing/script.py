@@ -46,9 +46,7 @@ def diff(words: Sequence[Word], edited_text: str) -> list[Span]:
     return [Span(*_range(heard, i, j), tuple(new[a:b])) for i, j, a, b in changes]
 
 
-def apply(
-    words: Sequence[Word], *, replace: Iterable[str] = (), insert: Iterable[str] = (), delete: Iterable[str] = ()
-) -> str:
+def apply(words: Sequence[Word], *, replace: Iterable = (), insert: Iterable = (), delete: Iterable = ()) -> str:
     """The edited text after commands; `#n` picks the n-th occurrence and is required where a phrase occurs twice.
     replace  "now=soon", "f#2=g", "four now=five soon"
     insert   "f=>very" (after f), "=>hello" (before the first word)

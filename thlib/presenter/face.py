@@ -19,7 +19,6 @@ from thlib.landmarks import BLENDSHAPES, IRIS, NAMED, head_fixed
 LIDS = np.array(NAMED["lids"])  # upper and lower lid of the eye at the image's left, then of the other
 LIP_PAIRS = np.array(NAMED["lip_pairs"])
 LID_SHARE, LIP_SHARE = 0.75, 0.6  # how much of the way the upper lid, and the lower lip, goes when they meet
-BULGE = 0.03  # closed lids lie before the eyeball, by so much in the middle
 EYEBALL = 0.135  # radius: 12 mm where the eye corners are 90 mm apart
 TURN = np.radians(32), np.radians(24)  # of an eyeball at full eyeLookIn or Out, and Up or Down
 AT = {name: k for k, name in enumerate(BLENDSHAPES)}
@@ -82,7 +81,7 @@ def _close_lids(points: np.ndarray, blink: np.ndarray, side: int) -> None:
     upper, lower = LIDS[side]
     u, l = points[:, upper], points[:, lower]
     meet = u + LID_SHARE * (l - u)
-    meet[..., 2] -= BULGE * np.sin(np.pi * np.arange(1, len(upper) + 1) / (len(upper) + 1))
+    meet[..., 2] -= 0.03 * np.sin(np.pi * np.arange(1, len(upper) + 1) / (len(upper) + 1))  # before the eyeball
     share = np.where(l[..., 1] < u[..., 1], 1, blink[:, None])[..., None]
     points[:, upper], points[:, lower] = u + share * (meet - u), l + share * (meet - l)
 

@@ -1,9 +1,8 @@
 """The presenter's renderer: a person, controls and the head's place to RGB frames, with the exact landmarks of each.
 
-A mesh (face, skull, ears, neck, shoulders, hair: tools/build_head.py) follows the face; a z-buffer keeps the nearest
-triangle of each sample (2 × 2 a pixel) and every sample is shaded once: interpolated normals, a key light whose edge
-reddens on skin, a fill light, sky and ground. Eyes and the inside of the mouth are no meshes: what is seen between the
-lids and lips is worked out from the eyeball and the rows of teeth that the line of sight meets."""
+A mesh (face, skull, ears, eyes, teeth, neck, shoulders, hair: tools/build_head.py) follows the face; a z-buffer keeps
+the nearest triangle of each sample (2 × 2 a pixel) and every sample is shaded once: interpolated normals, a key light
+whose edge reddens on skin, a fill light, sky and ground."""
 
 # T frames  V vertices  F triangles
 import functools
@@ -24,7 +23,6 @@ MONK, HAIRS, IRISES, CLOTHES = ((np.array(_LOOKS[n]) / 255) ** 2 for n in ("skin
 SOFT, HAIRY, GLOSS = (np.array(amounts, np.float32) for amounts in zip(*_LOOKS["materials"].values()))
 EYE, SHEET = ([*_LOOKS["materials"]].index(name) for name in ("eye", "sheet"))
 PIVOT = np.array([0.0, 1.35, 0.8], np.float32)  # where the neck meets the shoulders: the head turns about it
-FACE_HEIGHT = 2.03  # of the neutral, forehead to chin
 SAMPLES = 2  # a side of a pixel
 ONE, HALF, NONE = np.float32(1), np.float32(0.5), np.float32(0)
 
@@ -66,7 +64,7 @@ def place(angles: np.ndarray, size: tuple[int, int], *, height: float = 0.55, sh
     """Heads at yaw, pitch, roll (T, 3) in degrees, as `landmarks.head_angles` has them, turned about the neck.
     height: of the face, over the frame's; shift (T, 2): of the neck, in eye-corner units. A frontal face is centred."""
     rotation = Rotation.from_euler("YXZ", np.asarray(angles, float) * [-1, 1, 1], degrees=True).as_matrix()
-    scale = np.full(len(rotation), height * size[0] / FACE_HEIGHT)
+    scale = np.full(len(rotation), height * size[0] / 2.03)  # the neutral's height, forehead to chin
     centre = np.array([size[1] / 2, size[0] * 0.49, 0]) - scale[0] * np.array([0, 0.37, 0])
     moved = np.pad(np.zeros((len(rotation), 2)) if shift is None else shift, ((0, 0), (0, 1)))
     return Head(rotation, scale, centre + scale[:, None] * (PIVOT + moved - rotation @ PIVOT))
