@@ -121,7 +121,7 @@ def test_a_sample_is_sharpened_and_a_mean_the_less(crops, samples):
     nets = {"predictor": Says(0.0), "refiner": Says(0.0)}
     out = repaired(nets, crops, Repair(steps=1, samples=samples))
     mouths = torch.from_numpy(crops.pictures[..., 3:6]).permute(0, 3, 1, 2).float()
-    np.testing.assert_allclose(out, 0.3 / samples * detail(mouths).permute(0, 2, 3, 1), atol=1e-3)
+    np.testing.assert_allclose(out, 0.4 / samples * detail(mouths).permute(0, 2, 3, 1), atol=1e-3)
 
 
 def test_the_papers_way_starts_from_the_warped_frames(crops):

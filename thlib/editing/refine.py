@@ -41,7 +41,7 @@ HEARD = 4  # frames of sound on each side
 CHUNK = 16  # frames that go through a network at once
 DETAIL = 1.0  # pixels of a crop: what is coarser than this the predictor knows better
 NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
-SHARPENED = 0.3  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
+SHARPENED = 0.4  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
 BATCH = 16  # frames of a training step
 ORDERS = "warp_blend", "interpolate_warp"
 
