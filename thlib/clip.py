@@ -178,8 +178,7 @@ class Video(Source):
         MediaError for a span that is empty or outside, or whose frames need more than `max_bytes`."""
         first, last = round(t0 * self.fps), round(t1 * self.fps)
         if not 0 <= first < last <= self.n_frames:
-            whole = f"{self.path} (0-{self.duration:.3f} s)"
-            raise MediaError(f"{t0:.3f}-{t1:.3f} s is no part of {whole}; choose another span.")
+            raise MediaError(f"{t0:.3f}-{t1:.3f} s is no part of {self.path} (0-{self.duration:.3f} s); give another.")
         shape = (last - first, *self.size, 3)
         if prod(shape) > max_bytes:
             need = f"{prod(shape) / 2**30:.2f} GiB, more than {max_bytes / 2**30:.2f}"

@@ -8,36 +8,30 @@ import os
 import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from heapq import merge
 from itertools import chain, count, islice, repeat
-from math import log
 from pathlib import Path
 from typing import Self
 
 import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation as Scaling
 
 from thlib.errors import MediaError
 
-MAX_PIXELS = 4096 * 2304
-MAX_SECONDS = 4 * 3600
 QP = 14  # a fixed quantiser, unlike a rate, bounds the error of every frame: luma >= 45 dB whatever the footage
-AAC_BITS = 192_000  # a second and channel
 BLOCK, LEAD = 1024, 4  # samples of a packet of AAC; how many of those an encoder hears before one that is kept
 AAC = {"aac_coder": "fast", "aac_pns": "0", "aac_tns": "0", "aac_is": "0"}  # on speech 10 dB above the default coder
 RATES = [Fraction(n) for n in (25, 30, 24, 50, 60)] + [Fraction(n * 1000, 1001) for n in (30, 24, 60)]
 LOSSLESS_SOUND = {".mp4": "flac", ".mkv": "flac", ".mov": "pcm_s24le"}  # the keys are what can be written
 CONTAINERS = "mov,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,wav,mp3,flac,aac"  # no play lists, no pictures
 INPUT = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-FAITHFUL = (  # without these a frame that goes to RGB and back comes out a level darker, which shows as a seam
-    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+# Without these a frame that goes to RGB and back comes out a level darker, which shows as a seam.
+FAITHFUL = Scaling.BILINEAR | Scaling.ACCURATE_RND | Scaling.FULL_CHR_H_INT | Scaling.FULL_CHR_H_INP
 PREROLL = 1  # seconds before a window that a seek aims at, since key frames are indexed by their decoding time
-LONGER = 0.5  # seconds by which sound may outlast the pictures before that is said
 FAR = 60  # seconds up to which sound is decoded from the start: AAC may draw random noise, which a seek would change
 SLACK = Fraction(1, 50)  # seconds that time stamps of sound may jitter before they count as a gap
 Tags = dict[str, str] | None  # of a container
@@ -86,7 +80,7 @@ class Source:
     restarts, where H.264 as MP4 holds it begins anew; blocks, the samples at which those of sound begin.
     MediaError for what is no video, and for one of more pixels or seconds than `max_pixels`, `max_seconds`."""
 
-    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS, max_seconds: float = MAX_SECONDS):
+    def __init__(self, path: str | Path, *, max_pixels: int = 4096 * 2304, max_seconds: float = 4 * 3600):
         self.path = Path(path)
         with opened(self.path) as container:
             kinds = ((s, s.disposition & av.stream.Disposition.attached_pic) for s in container.streams.video)
@@ -192,7 +186,7 @@ class Source:
             yield f"Its pixels are not square (aspect {stream.sample_aspect_ratio}); they are used as they are."
         length = (sound.start_time or 0) + sound.duration if sound and sound.duration else 0
         over = float(length * sound.time_base - self._start) - self.duration if length else 0
-        if over > LONGER:
+        if over > 0.5:
             yield f"The sound goes on for {over:.1f} s after the last picture; that rest is left out."
 
 
@@ -242,10 +236,10 @@ def _nominal_rate(stream: av.VideoStream, times: np.ndarray) -> Fraction:
         return [*named, *RATES][0]
     usual = gaps[abs(gaps - np.median(gaps)) <= np.median(gaps) / 2].mean() * float(stream.time_base)
     exact = Fraction(1 / usual).limit_denominator(1001)
-    return min([*named, *RATES, exact], key=lambda rate: round(200 * abs(log(rate * usual))))
+    return min([*named, *RATES, exact], key=lambda rate: round(200 * abs(np.log(rate * usual))))
 
 
-class Sink:
+class Sink(AbstractContextManager):
     """Writes H.264 and AAC (`exact`: lossless H.264 and FLAC) on a constant frame grid; a context manager.
     The file gets its name when all is written; until then, or after a failure, there is none under that name.
     Odd sizes are stored with full colour resolution (yuv444p), since 4:2:0 cannot hold them."""
@@ -287,7 +281,7 @@ class Sink:
         how = AAC if codec == "aac" else {}
         stream = file.add_stream(codec, rate=self._rate if fits else 48000, layout=f"{channels}c", options=how)
         stream.codec_context.format = "fltp" if codec == "aac" else "s32"
-        stream.bit_rate = AAC_BITS * channels
+        stream.bit_rate = 192_000 * channels
         return stream
 
     def append(self, frames: Iterable, take: Callable[[int, int], np.ndarray]) -> None:
@@ -309,9 +303,6 @@ class Sink:
         sound = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="flt", layout=f"{block.shape[1]}c")
         sound.sample_rate, sound.pts, sound.time_base = self._rate, at, Fraction(1, self._rate)
         return sound
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind, error, trace):
         try:

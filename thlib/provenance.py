@@ -32,7 +32,6 @@ class Report(namedtuple("Report", "path record marks problems")):
         return [span for span, _ in _changes(self.record)] if self.record else []
 
     def __str__(self) -> str:
-        """The report as lines of text."""
         lines = [f"{self.path}: no marks of an edit by thlib; that does not prove that nothing was edited"]
         if self.record:
             lines = [f"{self.path}: {_sentence(self.record)}"]

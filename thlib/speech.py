@@ -12,7 +12,6 @@ from fractions import Fraction
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import librosa
 import numpy as np
@@ -59,10 +58,8 @@ def say(text: str, *, voice: str = "en-gb", speed: int = 175, pitch: int = 50) -
     parts = ["\u200b" + re.sub(r"([$£€])(\d[\d.,]*)", lambda m: f"{m[2]} {COINS[m[1]]}", token) for token, _ in tokens]
     answer = espeak.ask(" ".join(parts), voice=voice, speed=speed, pitch=pitch)
     spoken = list(_spoken(answer, np.cumsum([0] + [len(part) + 1 for part in parts]).tolist()))
-    words = []
-    for i, group in groupby(spoken, key=lambda pair: pair[0]):
-        phones = [phone for _, phone in group]
-        words.append(Word(tokens[i][1], phones[0].start, phones[-1].end))
+    groups = [(i, [phone for _, phone in group]) for i, group in groupby(spoken, key=lambda pair: pair[0])]
+    words = [Word(tokens[i][1], phones[0].start, phones[-1].end) for i, phones in groups]
     if unsaid := {word for _, word in tokens if word} - {word.text for word in words}:
         raise SpeechError(f"the voice {voice} can't say {sorted(unsaid)[0]!r}: spell it out in letters")
     audio = mono16k(answer["samples"] / np.float32(32768), answer["rate"])
@@ -136,7 +133,7 @@ def wav2vec2(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndar
 
 
 @cache
-def _wav2vec2(config: Path, folder: Path) -> Any:
+def _wav2vec2(config: Path, folder: Path):
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     settings = {"config": Wav2Vec2Config.from_json_file(config), "use_safetensors": True, "local_files_only": True}
@@ -187,7 +184,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return tokens
 
 
-def _spoken(answer: dict[str, Any], starts: list[int]) -> Iterator[tuple[int, Phone]]:
+def _spoken(answer: dict, starts: list[int]) -> Iterator[tuple[int, Phone]]:
     """The phones of espeak's events, each with the token that it belongs to; token i begins at character starts[i]."""
     token, begin, marks = 0, None, []  # marks: sample, token, ARPAbet symbols (none for a pause)
     for position, ipa, sample in answer["events"]:
@@ -256,7 +253,7 @@ def _decode(sound: np.ndarray, words: list[str]) -> list[tuple[str, list[Phone],
     return [] if left else path
 
 
-def _decoder(spellings: dict[str, list[str]]) -> Any:
+def _decoder(spellings: dict[str, list[str]]) -> Decoder:
     """A pocketsphinx decoder that knows these words only. A new one each time: it holds the state of one utterance."""
     # compallsen: all passes on one scale, where 0 is the frame's best state. bestpath would add marks of one frame.
     search = {"compallsen": True, "allphone_ci": True, "bestpath": False, "fsgusefiller": False, "topn": 2}
@@ -269,7 +266,7 @@ def _decoder(spellings: dict[str, list[str]]) -> Any:
     return decoder
 
 
-def _listen(decoder: Any, pcm: bytes, search: str | None = None) -> None:
+def _listen(decoder: Decoder, pcm: bytes, search: str | None = None) -> None:
     if search:
         decoder.activate_search(search)
     decoder.start_utt()
