@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -130,7 +129,7 @@ class _Run:
         self.optimiser.param_groups[0]["lr"] = lr
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.named.values(), s.clip).item()
-        if not math.isfinite(joint + norm):
+        if not np.isfinite(joint + norm):
             what = f"step {step} has the loss {joint:.4g} and a gradient of norm {norm:.4g}"
             raise TrainingError(f"{what}: look at its batch, or train with a lower lr in another folder")
         self.optimiser.step()

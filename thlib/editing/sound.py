@@ -18,10 +18,9 @@ import librosa
 import numpy as np
 from scipy.signal import fftconvolve, firwin2
 
-from thlib.clip import Clip, Word
+from thlib.clip import Clip, Word, sample_at
 from thlib.editing.script import Span, key, neighbours, occurrences
 from thlib.errors import EditError, SpeechError
-from thlib.mux import sample_at
 from thlib.speech import Speech, say
 
 NEAR = 4.0  # seconds around an edit on which level, tilt and room tone are measured
