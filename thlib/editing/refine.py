@@ -33,8 +33,8 @@ from thlib.warp import clipped, cut_of, fade_out
 from thlib.warp import sample as look_up
 
 Array = np.ndarray
-SIZE = np.array([96, 80])  # width and height of a crop in pixels: GRID's faces at their own size
-UNIT = 50  # pixels of an eye-corner unit in a crop, which then reaches from nose to chin
+SIZE = np.array([96, 80])  # width and height of a crop in pixels
+UNIT = 50  # pixels of a head's unit (Head.scale; GRID's s1: 66) in a crop, which then reaches from nose to chin
 LOWER = 0.12  # of a crop's middle than that of the lips, in these units
 SEAM = 8  # pixels of a crop over which what is added falls to 0 at its edge
 HEARD = 4  # frames of sound on each side
@@ -143,7 +143,7 @@ class Crops:
 
 
 def _boxes(points: Array) -> Array:
-    """Crops' boxes int (N, 4) from nose to chin, all of one size; SIZE itself where that is nearly right."""
+    """Crops' boxes int (N, 4) from nose to chin, all of one size; SIZE itself where that is nearly right (no resampling)."""
     zoom = float(Head.fit(points).scale.mean()) / UNIT
     size = SIZE if abs(np.log(zoom)) < 0.2 else np.rint(zoom * SIZE).clip(8)
     low = np.rint(points[:, LIPS, :2].mean(1) + [0, LOWER * UNIT * zoom] - size / 2)
