@@ -143,7 +143,7 @@ class Crops:
 
 
 def _boxes(points: Array) -> Array:
-    """Crops' boxes int (N, 4) from nose to chin, all of one size; SIZE itself where that is nearly right (no resampling)."""
+    """Crops' boxes int (N, 4) from nose to chin, all of one size; SIZE itself where that is nearly right."""
     zoom = float(Head.fit(points).scale.mean()) / UNIT
     size = SIZE if abs(np.log(zoom)) < 0.2 else np.rint(zoom * SIZE).clip(8)
     low = np.rint(points[:, LIPS, :2].mean(1) + [0, LOWER * UNIT * zoom] - size / 2)
