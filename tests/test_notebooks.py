@@ -21,10 +21,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 FAULTS = {
     "00_start_here": {
         "lips four frames late": (
-            "thlib.editing.motion",
+            "thlib.editing.context",
             """
-            predict = LipNet.predict
-            LipNet.predict = lambda self, mel: np.roll(predict(self, mel), 4, axis=0)
+            motion = MotionDiffusion.motion
+            MotionDiffusion.motion = lambda *given, **options: np.roll(motion(*given, **options), 4, axis=1)
             """,
         ),
         "words found late": (
