@@ -263,7 +263,7 @@ def test_the_file_has_the_same_frames_a_badge_and_its_provenance(small, driver, 
 
 def test_a_result_too_large_for_memory_is_refused(small, driver, monkeypatch):
     monkeypatch.setattr("thlib.ostnet.pipeline.MAX_BYTES", 1000)
-    with pytest.raises(MediaError, match="with `save`"):
+    with pytest.raises(MediaError, match="by `save`"):
         OSTNetPipeline.from_pretrained()(small, driver)
     with pytest.raises(DataError, match="take 'default'"):
         OSTNetPipeline.from_pretrained("voxceleb")
