@@ -126,7 +126,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         context = self.kept(context, edit)
 
         def denoise(noisy: Tensor, level: Tensor) -> Tensor:
-            clean = self(noisy, level, mel, context, edit)
+            clean = self(noisy, level, mel, context, edit) if guidance else 0.0  # 0: nothing is heard, why listen
             blind = clean if guidance == 1 else self(noisy, level, mel * math.nan, context, edit)
             return guided(clean, blind, guidance)
 
