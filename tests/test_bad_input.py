@@ -224,7 +224,7 @@ LINES += [(f"verify {name}", "cannot be read") for name in ("text.mp4", "empty.m
 LINES += [("edit tight.mp4 --transcript tight.align --replace now=soon -o out.mp4", "covers all of the video")]
 LINES += [("fry talk.mp4", "No such command 'fry'")]
 LINES += [
-    ("train ostnet -o weights", "take editing.motion, editing.frames or editing.regressor"),
+    ("train ostnet -o weights", "take one of editing.motion, editing.frames, editing.regressor"),
     ("train editing.regressor wall.mp4 -o weights", "No face was found"),
     ("train editing.regressor silent.mp4 -o weights", "no sound"),
     ("presenter say '...' -o out.mp4", "has no words"),

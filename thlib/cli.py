@@ -100,10 +100,13 @@ def edit(
 def animate(
     speech: Annotated[Path, typer.Argument(help="a sound file, or a video with sound")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Live Link Face (.csv), EmoFace (.txt), or video (.mp4)")],
-    emotion: Emotion = "neutral", intensity: Intensity = 1.0, identity: Identity = 0, seed: int = 0,
+    emotion: Emotion = "neutral",
+    intensity: Intensity = 1.0,
+    identity: Identity = 0,
+    seed: int = 0,
     portrait: Annotated[Path | None, typer.Option(help="the picture that speaks in an .mp4; or a presenter")] = None,
     fps: Annotated[float, typer.Option(help="frames a second; default: 60, of an .mp4 25")] = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Curves of a face rig from speech and an emotion, with blinks, gaze and head motion; or a face that follows them.
 
     thlib animate speech.wav --emotion happy -o talk.csv"""
@@ -121,7 +124,9 @@ def animate(
     if not video:
         curves.save(out)
     else:
-        acted = importlib.import_module("thlib.presenter.speak").perform(identity, curves, sound)
+        from thlib.presenter.speak import perform
+
+        acted = perform(identity, curves, sound)
         with tempfile.TemporaryDirectory() as folder:  # a portrait follows the presenter
             made = acted.save(Path(folder) / "presenter.mp4" if portrait else out)
             if portrait:
@@ -132,11 +137,12 @@ def animate(
 @app.command()
 def reenact(
     portrait: Annotated[Path, typer.Argument(help="a picture with a face: photograph, painting")],
-    driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")], out: Made,
+    driving: Annotated[Path, typer.Argument(help="the video whose motion it follows")],
+    out: Made,
     mode: Annotated[str, typer.Option(help="classic, closed_form, absolute, relative or best_frame")] = "classic",
     face: Annotated[int | None, typer.Option(help="which face of several, counted from the left from 0")] = None,
     badge: Badge = True,
-) -> None:  # fmt: skip
+) -> None:
     """Let a portrait follow another person's video, with its sound, at the portrait's size.
 
     thlib reenact portrait.jpg driving.mp4 -o out.mp4"""
@@ -155,17 +161,14 @@ def train(
     videos: Annotated[list[Path] | None, typer.Argument(help="talking people; default: the GRID corpus")] = None,
     steps: int = 800,
     init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
-    presenters: Annotated[
-        int, typer.Option(help="clips of presenters to learn from as well, but for the regressor")
-    ] = 100,
+    presenters: Annotated[int, typer.Option(help="presenters to learn from too, but for the regressor")] = 100,
     seed: int = 0,
 ) -> None:
     """Train a model; killed and called again, it goes on where it was. `accelerate launch` serves several processes.
 
     thlib train editing.motion -o weights --steps 3000    # then TextEditPipeline.from_pretrained("weights")"""
-    if model not in ("editing.motion", "editing.frames", "editing.regressor"):
-        what = "take editing.motion, editing.frames or editing.regressor"
-        raise TrainingError(f"there is no model {model!r} to train: {what}")
+    if model not in (known := ("editing.motion", "editing.frames", "editing.regressor")):
+        raise TrainingError(f"there is no model {model!r} to train: take one of {', '.join(known)}")
     from thlib import footage
     from thlib.presenter.corpus import PresenterCorpus
 
@@ -250,16 +253,22 @@ def purge(what: str) -> None:
 
 @presenter.command("say")
 def say_words(
-    text: str, out: Made, emotion: Emotion = "neutral", intensity: Intensity = 1.0, identity: Identity = 0,
-    size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512, seed: int = 0,
-) -> None:  # fmt: skip
+    text: str,
+    out: Made,
+    emotion: Emotion = "neutral",
+    intensity: Intensity = 1.0,
+    identity: Identity = 0,
+    size: Annotated[int, typer.Option(help="rows and columns of the video")] = 512,
+    seed: int = 0,
+) -> None:
     """A presenter says a text; its words, track and provenance lie beside the video, exact.
 
     thlib presenter say "Hello" --emotion happy --identity 7 --out hello.mp4"""
     _check_out(out, [])
     if not 64 <= size <= 2048:
         raise MediaError(f"{size} rows and columns were asked for: choose 64 to 2048")
-    say = importlib.import_module("thlib.presenter.speak").say
+    from thlib.presenter.speak import say
+
     done = say(text, emotion=emotion, intensity=intensity, identity=identity, seed=seed, size=(size, size))
     done.save(out)
     typer.echo(f"{out}: {done.clip.duration:.2f} s, {len(done.words)} words, {emotion}")

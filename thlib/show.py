@@ -258,9 +258,14 @@ class Rig(Live):
 
 
 def rig(
-    alt: str, *, identity: int = 0, curves: Curves | np.ndarray | None = None, audio: np.ndarray | None = None,
-    rate: int = 16000, size: int = 256,
-) -> Rig:  # fmt: skip
+    alt: str,
+    *,
+    identity: int = 0,
+    curves: Curves | np.ndarray | None = None,
+    audio: np.ndarray | None = None,
+    rate: int = 16000,
+    size: int = 256,
+) -> Rig:
     """A presenter's face whose controls are sliders; with `curves` (an array (T, 52) is the tracker's, at 25 frames/s)
     it plays them with the sound (S,), and the sliders follow. Still form: six poses, or the face as a video."""
     names, values = BLENDSHAPES[1:], np.array([[n.startswith(pose) for n in BLENDSHAPES] for pose in POSES], np.float32)

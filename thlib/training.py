@@ -37,10 +37,14 @@ class Settings:
 
 
 def train(
-    model: nn.Module, settings: Settings, *, batch: Callable[[np.random.Generator, int], Any],
-    loss: Callable[[nn.Module, Any], torch.Tensor], folder: str | Path | None = None,
+    model: nn.Module,
+    settings: Settings,
+    *,
+    batch: Callable[[np.random.Generator, int], Any],
+    loss: Callable[[nn.Module, Any], torch.Tensor],
+    folder: str | Path | None = None,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """Train `model` by AdamW where it lies; it comes back in eval mode, with the running mean of its weights.
     batch: (generator, step) -> tensors, nested at will, random by the generator or torch's global one alone.
     loss: (model in training mode, batch on its device) -> scalar. validate: (model of the mean) -> named numbers.

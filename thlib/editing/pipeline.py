@@ -264,8 +264,7 @@ class TextEditPipeline:
             return stage2.render(left, right, target=target, library=library, order=repair.order)
         sound = heard(window.mel)[window.edit]
         crops = Crops.of(left, right, target=target, sound=sound, library=library, order=repair.order)
-        both = left is not None, right is not None
-        return crops.pasted(repaired(self.nets, crops, repair, seed=seed), both=both)
+        return crops.pasted(repaired(self.nets, crops, repair, seed=seed), both=(left is not None, right is not None))
 
 
 def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:

@@ -42,6 +42,7 @@ CHUNK = 16  # frames that go through a network at once
 DETAIL = 1.0  # pixels of a crop: what is coarser than this the predictor knows better
 NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
 SHARPENED = 0.4  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
+FAST = torch.cpu._is_avx512_bf16_supported()  # else bfloat16 is emulated, and slower than float32
 BATCH = 16  # frames of a training step
 ORDERS = "warp_blend", "interpolate_warp"
 
@@ -198,9 +199,9 @@ def repaired(nets: dict, crops: Crops, repair: Repair, *, seed: int = 0) -> Arra
     All frames share their noise, which moves with the mouth: else every frame's detail would be another one's."""
     out, noise = [], torch.randn((repair.samples, 3, *SIZE[::-1]), generator=torch.Generator().manual_seed(seed))
     for first in range(0, len(crops.pictures), CHUNK):
-        pictures = _tensor(crops.pictures[first : first + CHUNK])
+        pictures = torch.from_numpy(crops.pictures[first : first + CHUNK]).permute(0, 3, 1, 2).float() / 127.5 - 1
         sound = torch.from_numpy(crops.sound[first : first + CHUNK])
-        with torch.autocast("cpu", torch.bfloat16, enabled=_fast()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
             guess = _guess(nets, pictures, sound, predicted=repair.refine.startswith("predict"))
             if repair.refine != "predict":
                 seen = torch.cat([pictures, guess], 1)
@@ -239,15 +240,6 @@ def detail(pictures: Tensor, sigma: float = DETAIL) -> Tensor:
     wide = F.pad(pictures, (reach,) * 4, mode="reflect")
     blurred = F.conv2d(F.conv2d(wide, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))
     return pictures - blurred
-
-
-def _tensor(pictures: Array) -> Tensor:
-    """uint8 (N, h, w, C) -> float32 (N, C, h, w) in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _fast() -> bool:
-    return torch.cpu._is_avx512_bf16_supported()  # else bfloat16 is emulated, and slower than float32
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -344,7 +336,7 @@ def fit_repair(
 ) -> dict[str, MouthNet]:
     """Train predictor and refiner, each with these settings, in folders of their names under `folder` and `init`.
     The arguments are those of `lessons` and `fit_mouth`."""
-    settings = replace(settings, lr=5e-4, precision="bf16" if _fast() else "no")  # at 1e-3 a network died
+    settings = replace(settings, lr=5e-4, precision="bf16" if FAST else "no")  # at 1e-3 a network died
     taught, nets = lessons(footage, others), {"predictor": None}
     for name in ("predictor", "refiner"):
         where = {"init": init and init / name, "folder": folder / name}
