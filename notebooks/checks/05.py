@@ -76,12 +76,14 @@ def judge_flow_of(flow_of) -> str:
         return f"for a picture of 16 rows and 24 columns the flow has the shape {made.shape}, not (16, 24, 2)"
     at, was = made[6, 11].round(2), made[6, 8].round(2)
     told = "a point goes from column 8 to column 11. In column 11 of the result one must look at column 8: the flow is"
+    if np.allclose(was, (3, 0), atol=1e-3):
+        return f"{told} (-3, 0) there; yours is (3, 0) in column 8, where the point was, and leads the other way"
     if np.allclose(at, (3, 0), atol=1e-3):
         return f"{told} (-3, 0) there, and yours is (3, 0): it leads the other way"
     if np.allclose(was, (-3, 0), atol=1e-3):
         return f"{told} (-3, 0) there; yours is so in column 8, where the point was: the nails stand where it shall be"
     if not np.allclose(made[6, 11], (-3, 0), atol=1e-3):
-        return f"{told} (-3, 0) there; yours is {at}"
+        return f"{told} (-3, 0) there; yours is ({at[0]:g}, {at[1]:g})"
     if not np.allclose(made, right, atol=1e-3):
         return "it is right at the points, but not around them: do the edge's points stand still?"
     return ""

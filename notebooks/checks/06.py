@@ -86,6 +86,8 @@ def judge_lessons(lessons) -> str:
             continue
         if np.allclose(mine, -one):
             return f"what {name} learns has the wrong sign: it is to be added, and to give the truth"
+        if np.allclose(mine, fine(truth) - guess):
+            return f"what {name} learns is made fine too early: first the difference, then fine(…) of it"
         for what, picture in has.items():
             if np.allclose(mine, truth - picture) or np.allclose(mine, fine(truth - picture)):
                 return f"what {name} learns is a residual to {what}; look again at what it adds to, and at what is fine"
@@ -102,6 +104,8 @@ def judge_flickers(flickers) -> str:
         made, right = float(flickers(steady, spread)), float(_flickers(steady, spread))
         if spread and np.isclose(made, np.hypot(steady, 2 * spread)):
             return "a sum of independent errors has the weights *squared* in its variance: 1² + 2² + 1²"
+        if spread != spread**2 and np.isclose(made, (steady**2 + 6 * spread) ** 0.5):
+            return "a deviation is squared to be a variance: the spread, too"
         if not np.isclose(made, right):
             return (
                 f"a clip of flicker {steady:g} with errors of deviation {spread:g} has {right:.4f}; you say {made:.4f}"
