@@ -215,3 +215,4 @@ def test_footage_moves_as_the_drawn_performance_does():
         apart = np.linalg.norm((drawn - drawn.mean(0)) - (bare.fixed - bare.fixed.mean(0)), axis=-1)
         assert apart[:, LIPS].max() < 0.02
         assert np.linalg.norm(drawn - drawn.mean(0), axis=-1)[:, LIPS].max() > 0.05
+        assert np.mean(bare.sound[bare.spoken, 80:].sum(1) > 0.5) > 0.8  # its phones are known

@@ -23,11 +23,17 @@ def test_spoken_frames_lie_in_words_and_show_the_face():
     silent = footage.Footage.of("made", track, mel=mel, words=[])
     np.testing.assert_array_equal(silent.spoken, visible)
     np.testing.assert_allclose(f.motion, 0, atol=1e-5)
+    assert f.sound.shape == (50, 119)
+    assert not f.sound[:, 80:].any()  # no video to hear them in
 
 
 def test_a_real_clip_has_lips_that_move_with_its_words(mirror):
     f = footage.load(data.path("grid-s1/bbbf6n.mpg"), read_align(data.path("grid-s1/bbbf6n.align")))
     assert f.mel.shape == (75, 80)
+    assert f.sound.shape == (75, 119)
+    words, silent = f.spoken, np.flatnonzero(~f.spoken)[[0, -1]]
+    assert np.mean(f.sound[words, 80:].sum(1) > 0.5) > 0.9  # its phones, by alignment
+    assert not f.sound[silent, 80:].any()
     moves = 100 * np.linalg.norm(f.motion[:, LIPS, :2], axis=-1).mean(1)
     assert moves[f.spoken].mean() > 1
     assert np.abs(f.motion[f.spoken].mean(0)).max() < 1e-5
@@ -39,6 +45,8 @@ def test_a_clip_that_hardly_shows_a_face_is_refused(mirror):
 
 
 def test_other_speakers_are_seven_and_none_of_them_is_s1(mirror):
-    names = {f.name for f in footage.grid("others")}
+    others = footage.grid("others")
+    names = {f.name for f in others}
     assert len(names) == 7
+    assert all(f.sound[:, 80:].any() for f in others)  # phones, although most have no word times
     assert not names & {name.removesuffix(".mpg") for name in data.manifest("grid-s1").files}

@@ -284,6 +284,34 @@ def test_log_mel_has_a_row_a_frame_centred_on_it(fps):
     assert np.allclose(speech.log_mel(sound[:100], fps, n)[-5:], np.log(1e-6))
 
 
+def test_phones_share_the_frames_that_they_fill():
+    shares = speech.phone_shares([Phone("AH", 0.0, 0.06), Phone("B", 0.06, 0.12)], 25, 4)
+    assert shares.shape == (4, 39)
+    np.testing.assert_allclose(shares[:, speech.PHONES.index("AH")], [1, 0.5, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(shares.sum(1), [1, 1, 1, 0], atol=1e-6)
+
+
+def test_phones_are_heard_where_they_are_said_and_nowhere_else(pangram):
+    silence = np.zeros(16000, np.float32)
+    words = [Word(w.text, w.start + 1, w.end + 1) for w in pangram.words]
+    n = round(25 * (len(pangram.audio) / 16000 + 2))
+    heard = speech.heard_phones(np.concatenate([silence, pangram.audio, silence]), words, 25, n)
+    exact = speech.phone_shares([Phone(p.text, p.start + 1, p.end + 1) for p in pangram.phones], 25, n)
+    spoken = exact.sum(1) > 0.9
+    assert np.mean(heard.argmax(1)[spoken] == exact.argmax(1)[spoken]) > 0.7
+    assert not heard[:23].any()
+    assert not heard[-23:].any()
+    part = [words[2]]  # "brown", among others
+    assert set(np.flatnonzero(speech.heard_phones(np.concatenate([silence, pangram.audio]), part, 25, n).sum(0))) <= {
+        speech.PHONES.index(p.text) for p in quiet_align(pangram.audio, PANGRAM).phones
+    }
+
+
+@pytest.mark.parametrize("words", [[], [Word("Birmingham", 0.1, 1.0), Word("cathedral", 1.0, 2.3)]])
+def test_phones_of_words_that_the_sound_does_not_say_are_unknown(pangram, words):
+    assert not speech.heard_phones(pangram.audio, words, 25, 60).any()
+
+
 @pytest.fixture
 def tiny_wav2vec2(tmp_path, monkeypatch):
     """A mirror with a tiny random checkpoint in the place of the true one, and a manifest that names it; its folder."""

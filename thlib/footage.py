@@ -13,7 +13,7 @@ from thlib import data
 from thlib.clip import Video, Word, mono16k
 from thlib.errors import FaceError, MediaError
 from thlib.landmarks import FaceTrack, Head, track
-from thlib.speech import log_mel, read_align
+from thlib.speech import PHONES, heard_phones, log_mel, read_align
 
 ENOUGH = 0.8  # share of frames that must show the face for a clip to teach anything
 
@@ -25,25 +25,33 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
     return shape / np.linalg.norm(shape[263] - shape[33])
 
 
-class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken path", defaults=[None])):
+class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken path phones", defaults=[None, None])):
     """One speaker's clip, ready for learning.
     name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
-    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words; path: of its video, if any."""
+    `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words; path: of its video, if any;
+    phones: shares of its frames (T, 39), see `speech.phone_shares`; None: `sound` finds them in the video."""
 
     @classmethod
     def of(cls, name: str, track: FaceTrack, *, mel: np.ndarray, words: Sequence[Word]) -> Self:
         """From a track and the log-mel of its sound (T, B)."""
         shape = mean_shape(track.points[track.visible])
         middles = (np.arange(len(mel)) + 0.5) / float(track.fps)
-        inside = np.zeros(len(mel), bool)
-        for word in words:
-            inside |= (middles >= word.start) & (middles < word.end)
+        inside = np.any([(middles >= word.start) & (middles < word.end) for word in words], axis=0)
         spoken = track.visible & inside if (track.visible & inside).any() else track.visible
         fixed = Head.fit(track.points, shape=shape).fix(track.points)
         return cls(name, tuple(words), mel, fixed, shape, track.visible, spoken)
 
     rest = property(lambda self: self.fixed[self.spoken].mean(0), doc="The mean face (478, 3) over the spoken frames.")
     motion = property(lambda self: self.fixed - self.rest, doc="Displacement (T, 478, 3) from `rest`, in eye corners.")
+
+    @property
+    def sound(self) -> np.ndarray:
+        """Log-mel and shares of phones (T, B + 39), which are 0 where neither phones nor words and video are known."""
+        if (phones := self.phones) is None and self.path and self.words:
+            video, key = Video(self.path), [data.sha256(self.path), str(self.words)]
+            asked = mono16k(video.audio, video.audio_rate), self.words, video.fps, len(self.mel)
+            phones = data.cached("phones", key, lambda: {"phones": heard_phones(*asked)})["phones"]
+        return np.concatenate([self.mel, np.zeros((len(self.mel), len(PHONES))) if phones is None else phones], 1)
 
 
 def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
@@ -59,15 +67,16 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
 
 
 def grid(split: str) -> list[Footage]:
-    """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one clip each of other speakers.
-    Clips that hardly show a face (some of the 280 are damaged) are left out. DataError where the corpus is missing."""
+    """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one each of other speakers. Words whose
+    times are not known last as long as the clip. DataError where the corpus is missing; damaged clips are left out."""
     name = "grid-speakers" if split == "others" else "grid-s1"
     files = data.manifest(name).files
     wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and (entry.split or "others") == split]
 
     def one(file: str) -> Footage | None:
         align = Path(file).with_suffix(".align").name
-        words = read_align(data.path(f"{name}/{align}")) if align in files else ()
+        whole = [Word(text, 0.0, 3.0) for text in files[file].transcript.split()]
+        words = read_align(data.path(f"{name}/{align}")) if align in files else whole
         try:
             return load(data.path(f"{name}/{file}"), words)
         except FaceError:

@@ -9,7 +9,6 @@ import os
 import threading
 import zipfile
 from collections import namedtuple
-from dataclasses import dataclass
 from typing import Self
 
 import cv2
@@ -29,14 +28,8 @@ BLENDSHAPE_POINTS = np.array(NAMED["blendshape"])
 Face, Found = namedtuple("Face", "box region score"), namedtuple("Found", "points controls face")  # see `FaceMesh`
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(namedtuple("Region", "x y side angle")):
     """A square of the frame that holds a face: centre and side in pixels, angle of its x axis in radians (y down)."""
-
-    x: float
-    y: float
-    side: float
-    angle: float
 
     @classmethod
     def around(cls, xy: np.ndarray, along: np.ndarray) -> Self:

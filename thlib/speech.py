@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -29,6 +30,7 @@ NATS = 1024 * math.log(1.0001)  # pocketsphinx counts likelihood in these
 DOUBT, WORST, REFUSE = 21.0, 30.0, 15.1  # misfits (see `_decode`), calibrated on the train split of grid-s1
 COINS = {"$": "dollars", "£": "pounds", "€": "euros"}
 IPA = data.shipped("phones.yaml")
+PHONES = sorted(set(IPA.values()))  # ARPAbet, 39
 _IPA = re.compile("|".join(sorted(IPA, key=len, reverse=True)))
 _EDGES = re.compile(r"^[^\w&%+=@#$£€]+|[^\w&%+=@#$£€]+$")
 
@@ -101,6 +103,25 @@ def log_mel(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarr
     windows = padded[np.add.outer(centres, np.arange(MEL_WINDOW))]  # (T, 1024)
     settings = {"sr": RATE, "n_fft": MEL_WINDOW, "hop_length": MEL_WINDOW, "n_mels": MEL_BANDS, "center": False}
     return np.log(librosa.feature.melspectrogram(y=windows, **settings)[..., 0] + 1e-6)
+
+
+def phone_shares(phones: Sequence[Phone], fps: Fraction | float, n_frames: int) -> np.ndarray:
+    """How much of each video frame each phone fills: float32 (T, 39), columns as in `PHONES`, 0 in pauses."""
+    edges, shares = np.arange(n_frames + 1) / float(fps), np.zeros((n_frames, len(PHONES)), np.float32)
+    for phone in phones:
+        overlap = np.minimum(edges[1:], phone.end) - np.maximum(edges[:-1], phone.start)
+        shares[:, PHONES.index(phone.text)] += overlap.clip(0) * float(fps)
+    return shares
+
+
+def heard_phones(audio: np.ndarray, words: Sequence[Word], fps: Fraction | float, n_frames: int) -> np.ndarray:
+    """`phone_shares` of the `words` in 16 kHz `audio` (S,), by forced alignment (`align_speech`) of the sound around
+    them. All 0, which means unknown, where there are no words or the sound does not say them."""
+    phones, begin = [], max(0.0, words[0].start - PAD / 2) if words else 0.0
+    with suppress(SpeechError), warnings.catch_warnings(action="ignore", category=DoubtfulWord):
+        part = audio[round(begin * RATE) : round((words[-1].end + PAD / 2) * RATE)] if words else audio[:0]
+        phones = align_speech(part, " ".join(word.text for word in words)).phones
+    return phone_shares([Phone(p.text, p.start + begin, p.end + begin) for p in phones], fps, n_frames)
 
 
 def standardised(mel: np.ndarray) -> np.ndarray:

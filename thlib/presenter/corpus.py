@@ -23,7 +23,7 @@ from thlib.landmarks import FaceTrack
 from thlib.presenter.face import displacement, shape
 from thlib.presenter.render import person
 from thlib.presenter.speak import Performance, curves, perform, utter
-from thlib.speech import log_mel
+from thlib.speech import log_mel, phone_shares
 
 SPLITS = {"train": range(8), "validation": (8,), "test": (9,)}  # last digits of a sentence's hash, and of identities
 PEOPLE = 500  # for each digit
@@ -89,8 +89,8 @@ class PresenterCorpus(Dataset):
         controls = moved.to("mediapipe").values.clip(0, 1)
         points = 100 * (rest + displacement(controls, shape=rest)) + [160, 160, 0]
         track = FaceTrack(points.astype(np.float32), np.ones(len(points), bool), (320, 320), self.fps)
-        mel = log_mel(said.audio, self.fps, len(points))
-        return Footage.of(f"{self.split} {index}", track, mel=mel, words=said.words)
+        mel, phones = log_mel(said.audio, self.fps, len(points)), phone_shares(said.phones, self.fps, len(points))
+        return Footage.of(f"{self.split} {index}", track, mel=mel, words=said.words)._replace(phones=phones)
 
     def _spoken(self, index: int) -> tuple:
         rng = np.random.default_rng((9, self.seed, [*SPLITS].index(self.split), range(self.n)[index]))
