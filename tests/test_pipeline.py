@@ -9,8 +9,9 @@ from thlib import data, landmarks, metrics, provenance
 from thlib.clip import Clip, Video, Word, read
 from thlib.editing import TextEditPipeline
 from thlib.editing.pipeline import WEIGHTS
+from thlib.editing.refine import Repair
 from thlib.errors import DataError, EditError, FaceError, SpeechError
-from thlib.speech import Speech, read_align
+from thlib.speech import Speech, align_speech, phone_shares, read_align
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,25 @@ def test_every_kind_of_edit_uses_the_footage_and_keeps_the_rest(editor, sentence
     assert after.frames.shape[1:] == before.frames.shape[1:]
     assert abs(len(after.audio) - len(after.frames) * before.audio_rate / 25) <= 1
     assert out.notes
+
+
+def test_a_window_hears_the_phones_of_the_edited_sound_where_they_are_said(editor, sentence, recording):
+    """Edits of different lengths, so that times have moved before the second; against alignment of the whole result."""
+    windows = []
+
+    class Spy(TextEditPipeline):
+        def window(self, *args, **options):
+            windows.append(super().window(*args, **options))
+            return windows[-1]
+
+    out = Spy(editor.nets, repair=Repair("none"))(sentence[1], sentence[2], "blue by f seven soon", speech=recording)
+    sound, spans = out.clip.mono16k(), out.spans
+    whole = phone_shares(align_speech(sound, "blue by f seven soon").phones, 25, len(out.clip.frames))
+    assert len(windows) == len(spans) == 2
+    for w, (start, end) in zip(windows, spans):
+        said, exact = w.sound[w.edit, 80:], whole[round(25 * start) : round(25 * end)]
+        assert said.shape == exact.shape
+        assert np.mean(said.argmax(1)[exact.sum(1) > 0.9] == exact.argmax(1)[exact.sum(1) > 0.9]) > 0.9
 
 
 @pytest.mark.parametrize("lips", ["ridge", "regressor"])

@@ -1,7 +1,5 @@
 """Repair of mouths: what is pasted and where, what the networks see, the switches, and that training learns."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -55,7 +53,7 @@ def test_nothing_added_changes_nothing(crops):
 
 
 def test_a_residual_is_added_inside_the_box_and_fades_towards_its_edge_and_real_frames(crops):
-    dark = replace(crops, frames=np.full_like(crops.frames, 100))
+    dark = crops._replace(frames=np.full_like(crops.frames, 100))
     added = dark.pasted(np.full((N, 80, 96, 3), 40, np.float32))[..., 0].astype(int) - 100
     assert added.shape == (N, *SIZE)
     centre = [added[k][tuple(np.int32(_points(0.05 + 0.02 * k)[14, 1::-1]))] for k in range(N)]

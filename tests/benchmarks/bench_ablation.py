@@ -39,13 +39,15 @@ def cases(request, mirror):
 def trained(footage, steps: int, **kind) -> MotionDiffusion:
     """A small diffusion of motion, seed 0, no presenters."""
     torch.manual_seed(0)
-    return fit_diffusion(footage, Settings(steps, weight_decay=0.02, ema=0.995), net=MotionDiffusion(**kind))
+    return fit_diffusion(
+        footage, Settings(steps, weight_decay=0.02, ema=0.995, precision="bf16"), net=MotionDiffusion(**kind)
+    )
 
 
 def judged(case: protocol.Case, net: MotionDiffusion) -> dict[str, float]:
     """One sample and the mean of 8, as landmarks; and whether lips jump at the borders."""
     w, (rest, _) = case.window, protocol.rest_of(case)
-    motion = net.motion(w.mel, w.motion, edit=w.edit, samples=8)
+    motion = net.motion(w.sound, w.motion, edit=w.edit, samples=8)
     lips = motion[:, w.edit][:, :, LIPS, :2]
     one, mean = (protocol.judge(case, part, rest=rest[LIPS, :2]) for part in (lips[0], lips.mean(0)))
     real = decode(net, torch.from_numpy(encode(net, w.motion)))  # the context in the same basis

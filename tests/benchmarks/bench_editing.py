@@ -166,7 +166,7 @@ def presenter_rows(request, nets) -> dict[str, list[dict[str, float]]]:
         a, b = (round(f.words[k].start * 25) for k in (1, min(4, len(f.words) - 1)))
         edit = np.isin(np.arange(len(f.mel)), np.arange(a, b))
         real = np.where(edit[:, None, None], np.nan, f.motion)
-        samples = nets["diffusion"].motion(f.mel, real, edit=edit, samples=8)[:, edit]
+        samples = nets["diffusion"].motion(f.sound, real, edit=edit, samples=8)[:, edit]
         share = ((np.arange(b - a) + 1) / (b - a + 1))[:, None, None]
         made = {"one sample": samples[0], "mean of 8": samples.mean(0), "truth": f.motion[edit]}
         made |= {"cross-fade": f.motion[a - 1] * (1 - share) + f.motion[b] * share}

@@ -114,8 +114,8 @@ def grid_edit(a: Footage, b: Footage) -> Case:
     spans = frames_of(b.words, 25)
     sb, eb = spans[3][1], spans[5][1]
     pictures, found = grid_clip(a.name)
-    mel = np.concatenate([a.mel[:sa], b.mel[sb:eb], a.mel[ea:]])
-    window = Window(pictures, found, mel, a.words[:4], left=sa - 1, right=ea, n=eb - sb)
+    sound = np.concatenate([a.sound[:sa], b.sound[sb:eb], a.sound[ea:]])
+    window = Window(pictures, found, sound, a.words[:4], left=sa - 1, right=ea, n=eb - sb)
     said = _said(b.words, ("digits", "adverbs"), sb)
     shared = np.zeros(len(b.mel), bool)
     shared[spans[0][0] : sb] = True
@@ -132,7 +132,7 @@ def self_edit(f: Footage, pictures: clip.Clip, found: FaceTrack) -> Case:
     """Words 2-4 of a clip are taken away and made again from its own sound."""
     spans = frames_of(f.words, float(found.fps))
     a, b = spans[1][0], spans[3][1]
-    window = Window(pictures, found, f.mel, [*f.words[:1], *f.words[4:]], left=a - 1, right=b, n=b - a)
+    window = Window(pictures, found, f.sound, [*f.words[:1], *f.words[4:]], left=a - 1, right=b, n=b - a)
     shared = f.spoken.copy()
     shared[a:b] = False
     return Case(f.name, window, f, a, _said(f.words, ("colours", "letters"), a), shared)
@@ -232,7 +232,7 @@ def of_motion(case: Case, model, samples: int = 1) -> dict[str, float]:
     """What a model says, as it is, before it is made to land on the real borders; of diffusion the mean of samples."""
     w, (rest, _) = case.window, rest_of(case)
     if isinstance(model, MotionDiffusion):
-        motion = model.motion(w.mel, w.motion, edit=w.edit, samples=samples).mean(0)
+        motion = model.motion(w.sound, w.motion, edit=w.edit, samples=samples).mean(0)
     else:
         motion = model.predict(w.mel)
     return judge(case, motion[w.edit][:, LIPS, :2], rest=rest[LIPS, :2])
@@ -241,7 +241,7 @@ def of_motion(case: Case, model, samples: int = 1) -> dict[str, float]:
 def apart(case: Case, model: MotionDiffusion) -> dict[str, float]:
     """How far two samples of a diffusion lie apart in lips, %: in the middle third of the edit and at its two ends."""
     w = case.window
-    a, b = model.motion(w.mel, w.motion, edit=w.edit, samples=2)[:, w.edit][:, :, LIPS, :2]
+    a, b = model.motion(w.sound, w.motion, edit=w.edit, samples=2)[:, w.edit][:, :, LIPS, :2]
     middle, ends = slice(w.n // 3, w.n - w.n // 3), [0, -1]
     return {"middle": metrics.lip_error(a[middle], b[middle]), "ends": metrics.lip_error(a[ends], b[ends])}
 

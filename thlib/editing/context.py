@@ -4,7 +4,7 @@ After Han et al. 2024 ("Text-based talking video editing with cascaded condition
 built as methods.md 1.4 recommends. The network works on codes in a linear basis of the landmarks' displacement from the
 speaker's resting face. Context is given clean at every step, so it comes out as it went in."""
 
-# B batch  T frames  K basis size  M mel bands (80)  W width
+# B batch  T frames  K basis size  M features of sound: 80 mel bands, 39 phones  W width
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from thlib.diffusion import STEPS, guided, noised, sample
 from thlib.editing.motion import decode, encode, lip_basis, with_basis
 from thlib.footage import Footage
-from thlib.speech import standardised
+from thlib.speech import MEL_BANDS, PHONES, standardised
 from thlib.training import Settings, train
 
 Array = np.ndarray
@@ -28,6 +28,7 @@ REACH = 32  # frames that attention sees on each side: it knows no others, so a 
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
+GAIN, DRIFT = 0.3, 0.25  # how far people differ: log size of all motion; slow drift, in deviations of each code
 
 
 def sinusoids(values: Tensor, size: int) -> Tensor:
@@ -45,7 +46,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
         super().__init__()
-        sizes = [80, *[width] * 4]
+        sizes = [MEL_BANDS + len(PHONES), *[width] * 4]
         convs = [nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes)]
         self.sound = nn.Sequential(*[step for conv in convs for step in (conv, nn.GELU(), nn.Dropout(0.1))])
         self.silence = nn.Parameter(torch.zeros(width))  # stands in for sound that is withheld
@@ -63,33 +64,30 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("centre", torch.zeros(478 * 3))
         self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
 
-    def forward(self, noisy: Tensor, level: Tensor, mel: Tensor, context: Tensor, edit: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, level: Tensor, sound: Tensor, context: Tensor, edit: Tensor) -> Tensor:
         """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
-        noisy (B, T, K); level (B,); mel (B, T, M) standardised, NaN where it is withheld; context (B, T, K) clean codes
+        noisy (B, T, K); level (B,); sound (B, T, M), NaN where it is withheld; context (B, T, K) clean codes
         of real frames, NaN where there are none; edit (B, T) bool, one run of frames."""
-        heard = self.sound(mel.nan_to_num().mT).mT
-        heard = torch.where(mel[..., :1].isnan(), self.silence, heard)
+        heard = self.sound(sound.nan_to_num().mT).mT
+        heard = torch.where(sound[..., :1].isnan(), self.silence, heard)
         level = self.level(sinusoids(level, self.config.width))[:, None]
         offset = 400 * torch.rand(len(noisy), 1, device=noisy.device) * self.training
-        place = sinusoids(torch.arange(edit.shape[1], device=noisy.device) + offset, self.config.width)
+        at = torch.arange(edit.shape[1], device=noisy.device)
+        place = sinusoids(at + offset, self.config.width)
         real, known = self.real(context.nan_to_num()), ~context[..., 0].isnan() & ~edit
         left, right = borders(edit)
         sides = known & (left <= 0), known & (right <= 0)
-        seen = [self._attend(heard + place + level, real + place, side) for side in sides]
+        unused = [~side & side.any(1, keepdim=True) for side in sides]  # none where a side has no frames at all
+        asked, told = heard + place + level, real + place
+        seen = [self.near(asked, told, told, key_padding_mask=u, need_weights=False)[0] for u in unused]
         gates = self.gates(edit, level, noisy, [side.any(1) for side in sides])
         fused = gates[..., :1] * seen[0] + gates[..., 1:2] * seen[1] + gates[..., 2:] * heard
         x = torch.where(edit[..., None], self.noisy(noisy) + fused, real + heard)
         x = x + self.role(edit.long()) + level + place
-        far = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-        far = far.triu(REACH + 1) | far.tril(-REACH - 1)
+        far = (at - at[:, None]).abs() > REACH
         for block, local in zip(self.blocks, self.local):
             x = block(x + local(x.mT).mT, src_mask=far)
         return self.head(x)
-
-    def _attend(self, query: Tensor, real: Tensor, side: Tensor) -> Tensor:
-        """What each frame (B, T, W) finds in the real frames of a side (B, T); where it has none, something unused."""
-        hidden = ~side & side.any(1, keepdim=True)
-        return self.near(query, real, real, key_padding_mask=hidden, need_weights=False)[0]
 
     def gates(self, edit: Tensor, level: Tensor, noisy: Tensor, sides: Sequence[Tensor]) -> Tensor:
         """Weights (B, T, 3), sum 1, of left context, right context and sound in each frame.
@@ -112,22 +110,23 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def motion(
-        self, mel: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float = 1.0, seed: int = 0
+        self, sound: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float = 1.0, seed: int = 0
     ) -> Array:
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by DDIM from as many noises.
-        mel (T, M) of a whole window; real (T, 478, 3) motion, NaN where no face is seen; edit (T,) bool, the run of
-        frames to make: the others stay what they are in the basis. guidance: as in `diffusion.guided`, of the sound."""
+        sound (T, M) of a whole window, log-mel and phones, which may be left out; real (T, 478, 3) motion, NaN where no
+        face is seen; edit (T,) bool, the run of frames to make: the others stay what they are in the basis.
+        guidance: as in `diffusion.guided`, of the sound."""
         self.eval()
         known = ~np.isnan(real[:, 0, 0]) & ~edit
         context = np.full((len(real), self.config.basis), np.nan, np.float32)
         context[known] = encode(self, real[known]) / self.unit.numpy()
-        given = [torch.from_numpy(one)[None] for one in (standardised(mel), context, edit)]
-        mel, context, edit = (one.expand(samples, *one.shape[1:]) for one in given)
+        given = [torch.from_numpy(one)[None] for one in (_features(sound), context, edit)]
+        sound, context, edit = (one.expand(samples, *one.shape[1:]) for one in given)
         context = self.kept(context, edit)
 
         def denoise(noisy: Tensor, level: Tensor) -> Tensor:
-            clean = self(noisy, level, mel, context, edit) if guidance else 0.0  # 0: nothing is heard, why listen
-            blind = clean if guidance == 1 else self(noisy, level, mel * math.nan, context, edit)
+            clean = self(noisy, level, sound, context, edit) if guidance else 0.0  # 0: nothing is heard, why listen
+            blind = clean if guidance == 1 else self(noisy, level, sound * math.nan, context, edit)
             return guided(clean, blind, guidance)
 
         noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
@@ -146,6 +145,12 @@ def borders(edit: Tensor) -> tuple[Tensor, Tensor]:
     return at - first + 1, first + edit.sum(1, keepdim=True) - at
 
 
+def _features(sound: Array) -> Array:
+    """Log-mel (T, 80) standardised, with phones (T, 39) beside it, which are 0 where they are unknown."""
+    features = np.concatenate([standardised(sound[:, :MEL_BANDS]), sound[:, MEL_BANDS:]], 1)
+    return np.pad(features, ((0, 0), (0, MEL_BANDS + len(PHONES) - features.shape[1]))).astype(np.float32)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +158,8 @@ def fit_diffusion(
     footage: Sequence, settings: Settings, *, others: Iterable = (), net: ModelMixin = None, folder: Path | None = None
 ) -> MotionDiffusion:
     """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known; methods.md 1.4).
-    others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much.
+    others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much; with
+    others, people are varied, so that the network learns to take a person's ways from the context.
     net: of another size or configuration, or one that `training.warm_start` has filled, whose basis is then kept.
     folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
@@ -163,24 +169,26 @@ def fit_diffusion(
         spread = np.concatenate([encode(net, f.motion)[f.visible] for f in footage]).std(0)
         net.unit.copy_(torch.from_numpy(spread * spread[0]).sqrt())  # half-way between whitening and none
     groups = [[_series(net, f) for f in group] for group in (footage, others)]
+    still, spread = encode(net, np.zeros((1, 478, 3)))[0] / net.unit.numpy(), (net.unit / net.unit[0]).numpy()
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
-        return [torch.stack(part) for part in zip(*(_stretch(rng, groups) for _ in range(32)))]
+        return [torch.stack(part) for part in zip(*(_stretch(rng, groups, still, spread) for _ in range(32)))]
 
     return train(net, settings, batch=batch, loss=lambda net, batch: _loss(net, *batch), folder=folder)
 
 
 def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
-    """Log-mel and codes (T, M + K) float32, NaN where the face is not seen; at least as long as a stretch."""
+    """Sound and codes (T, M + K) float32, NaN where the face is not seen; at least as long as a stretch."""
     codes = encode(net, f.motion) / net.unit.numpy()
     codes[~f.visible] = np.nan
-    rows = np.concatenate([standardised(f.mel), codes], 1)
+    rows = np.concatenate([_features(f.sound), codes], 1)
     return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")
 
 
-def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
-    """Log-mel (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
-    Half are faster or slower, all are by other throats; one in ten each lacks its sound, one side or all context."""
+def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], still, spread) -> list[Tensor]:
+    """Sound (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
+    Half are faster or slower, all by other throats; with a second group, by people who move more or less than the codes
+    `still` (K,) and drift by `spread` (K,). One in ten each lacks sound, a side or all context, one in seven phones."""
     real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
@@ -188,8 +196,11 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -
     at = np.arange(0, len(rows) - 1 + 1e-6, pace)
     at = at if len(at) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
     at = at[rng.integers(len(at) - FRAMES + 1) :][:FRAMES]
-    mel, clean = np.split(_at(rows, at), [80], axis=1)
+    mel, phones, clean = np.split(_at(rows, at), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
     mel = _at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # a longer or shorter vocal tract
+    if groups[1]:
+        drift = _at(DRIFT * spread * rng.standard_normal((4, len(spread))), np.linspace(0, 3, FRAMES))
+        clean = still + np.exp(GAIN * rng.standard_normal()) * (clean - still) + drift
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
@@ -197,9 +208,9 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]]) -
     hidden |= (less < 0.15) & (np.arange(FRAMES) < first)
     hidden |= (less < 0.1 or 0.15 < less < 0.2) & (np.arange(FRAMES) >= first)
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
-    mel = mel * np.nan if rng.random() < 0.1 else mel
+    sound = np.concatenate([mel, phones * (rng.random() > 1 / 7)], 1) * (np.nan if rng.random() < 0.1 else 1)
     context = np.where(hidden[:, None], np.nan, clean)
-    return [*(torch.from_numpy(np.float32(part)) for part in (mel, clean, context)), torch.from_numpy(edit)]
+    return [*(torch.from_numpy(np.float32(part)) for part in (sound, clean, context)), torch.from_numpy(edit)]
 
 
 def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -208,17 +219,20 @@ def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
     return rows[low] + (places - low)[:, None] * (rows[low + 1] - rows[low])
 
 
-def _loss(net: MotionDiffusion, mel: Tensor, clean: Tensor, context: Tensor, edit: Tensor):
-    """Squared error of lips, in % of the eye corners, and of their velocity across the seams (methods.md 1.4).
+def _loss(net: MotionDiffusion, sound: Tensor, clean: Tensor, context: Tensor, edit: Tensor):
+    """Squared error of lips and their opening, in % of the eye corners, and of the lips' velocity across the seams.
     Frames count 1, and up to twice that next to a border; where the loss is not masked, context frames count 1."""
-    level = torch.randint(0, STEPS, (len(mel),), device=mel.device)
+    level = torch.randint(0, STEPS, (len(sound),), device=sound.device)
     seen, clean = ~clean[..., 0].isnan(), clean.nan_to_num()
     noisy = noised(clean, torch.randn_like(clean), level)
-    error = (net(noisy, level, mel, net.kept(context, edit), edit) - clean) * net.unit
+    error = (net(noisy, level, sound, net.kept(context, edit), edit) - clean) * net.unit
     if net.config.masked:
         error = torch.where(edit[..., None], error, 0)  # context comes out as it went in
     lips = torch.einsum("btk,klc->btlc", error, lip_basis(net))
+    opening = lips[..., 23:28:2, 1] - lips[..., 33:38:2, 1]  # inner lips: 178, 14, 402 below 81, 13, 311
     weight = torch.where(edit, 1 + torch.exp(-torch.minimum(*borders(edit)) / 3), float(not net.config.masked)) * seen
-    place = (weight * (lips.square().sum(-1).mean(-1) + 0.02 * error.square().mean(-1))).sum() / weight.sum()
+    place = (
+        weight * (lips.square().sum(-1).mean(-1) + opening.square().mean(-1) + 0.02 * error.square().mean(-1))
+    ).sum() / weight.sum()
     both = (weight[:, 1:] + weight[:, :-1] > 0) & seen[:, 1:] & seen[:, :-1]
     return place + 0.5 * (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()

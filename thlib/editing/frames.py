@@ -10,7 +10,7 @@ diffusion"); retrieval of real mouths as in Bregler, Covell & Slaney 1997 ("Vide
 frame on the coarse light of several as in Burt & Adelson 1983 ("A multiresolution spline")."""
 
 # N new frames  M library frames  L landmarks (478)  P control points  K blended frames  H height  W width
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -37,7 +37,6 @@ def render(
     left: End, right: End, *, target: np.ndarray, library: Library | None = None, order: str = "warp_blend"
 ) -> np.ndarray:
     """New frames uint8 (N, H, W, 3) that show `target`, between the real frames `left` and `right`.
-
     left, right  (frame, landmarks) just before and just after the edit; one may be None at an end of the video.
     target       landmarks float32 (N, 478, 3) of the new frames, in pixels; N may be 0.
     library      (frames, landmarks) of real frames of the same video and size to take mouths from. `frames` needs only
@@ -140,7 +139,7 @@ def mouth_mask(points: np.ndarray, size: tuple[int, int], *, scale: float) -> tu
     return cv2.GaussianBlur(mask, (0, 0), FEATHER * scale), box
 
 
-def with_mouths(base: Iterator, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
+def with_mouths(base: Iterable, left: End, right: End, *, target: np.ndarray, library: Library | None) -> Iterator:
     """Frames of `base` (H, W, 3), changed in place: mouths from the library. Other arguments: those of `render`."""
     ends = [end for end in (left, right) if end is not None]
     frames, points = library if library is not None else ([], np.empty((0, *target.shape[1:]), np.float32))

@@ -8,8 +8,9 @@ Five steps (Fried et al. 2019 and Han et al. 2024 have the same): words -> spans
 window around each edit is decoded, tracked and drawn; outside the spans every frame and sample stays what it was."""
 
 # T frames of a window  N new frames  L landmarks (478)
+from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -25,11 +26,11 @@ from thlib.editing.context import MotionDiffusion
 from thlib.editing.motion import LipNet, between, heads_between
 from thlib.editing.refine import Crops, MouthNet, Repair, heard, repaired
 from thlib.editing.script import diff
-from thlib.editing.sound import Patch, patches, retime
+from thlib.editing.sound import Patch, patches, retime, shifted
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
 from thlib.landmarks import FaceTrack, Head, beside, faces, track
-from thlib.speech import Speech, log_mel, write_textgrid
+from thlib.speech import MEL_BANDS, Speech, heard_phones, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
 CONTEXT = 4.0  # seconds of real footage read on each side of an edit
@@ -40,21 +41,9 @@ WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
 
 
-@dataclass(frozen=True)
-class Edit:
-    """The result: `clip`, its `words`, generated `spans` in seconds, `notes`.
-
-    pieces  [(t0, t1, Clip)]: what replaces what, seconds of the source; points: landmarks (N, 478, 3) of each."""
-
-    source: Clip | Video
-    pieces: list[tuple[float, float, Clip]]
-    points: list[np.ndarray]
-    words: list[Word]
-    spans: list[tuple[float, float]]
-    notes: tuple[str, ...]
-    method: str
-    seed: int = 0
-    weights: tuple[Path, ...] = ()
+class Edit(namedtuple("Edit", "source pieces points words spans notes method seed weights")):
+    """The result: `clip`, its `words`, generated `spans` in seconds, `notes`; `method`, `seed` and files of `weights`.
+    pieces: [(t0, t1, Clip)], what replaces what, seconds of the source; points: landmarks (N, 478, 3) of each."""
 
     @property
     def clip(self) -> Clip:
@@ -99,21 +88,13 @@ class Edit:
         return replace(found, pose=Head.fit(found.points).matrix)
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(namedtuple("Window", "clip track sound words left right n")):
     """Real footage around one edit, T frames, of which those between `left` and `right` become `n` new ones.
-
     clip, track  T frames;  left, right: the last real frame before and the first after the edit (-1 and T: none).
-    mel          log-mel (T', B) of the new sound, T' = T - (right - left - 1) + n.
+    sound        (T', M) as in `Footage`, of the new sound, T' = T - (right - left - 1) + n; log-mel alone does, too.
     words        the footage's own, in seconds from the window's start."""
 
-    clip: Clip
-    track: FaceTrack
-    mel: np.ndarray
-    words: Sequence[Word]
-    left: int
-    right: int
-    n: int
+    mel = property(lambda self: self.sound[:, :MEL_BANDS], doc="Log-mel (T', B) of the new sound.")
 
     @cached_property
     def footage(self) -> Footage:
@@ -173,7 +154,6 @@ class TextEditPipeline:
         method: str = "diffusion",
     ) -> Edit:
         """Edit `source`, whose transcript is `words`, so that it says `edited_text`.
-
         speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
                 in the footage, else espeak's voice as a placeholder (the notes say so).
         method  "diffusion" moves lips and repairs pictures by it; "classic": lips by the regressor, pictures by warps.
@@ -182,10 +162,8 @@ class TextEditPipeline:
         if method not in ("diffusion", "classic"):
             raise EditError(f"The method {method!r} is unknown; take 'diffusion' or 'classic'.")
         if method == "classic":
-            lips = self.lips or "regressor"
-            self = TextEditPipeline(
-                self.nets, lips=lips, repair=replace(self.repair, refine="none"), weights=self.weights
-            )
+            way = {"lips": self.lips or "regressor", "repair": replace(self.repair, refine="none")}
+            self = TextEditPipeline(self.nets, **way, weights=self.weights)
         if missing := [n for n in (self.lips or "diffusion", *self.repair.nets) if n not in self.nets]:
             what = f"These weights have no {' and no '.join(missing)}"
             raise EditError(f"{what}; train them, or take a method and lips of what they have: {', '.join(self.nets)}.")
@@ -202,40 +180,43 @@ class TextEditPipeline:
         low, high = (round(k + sign * (CONTEXT + 1) * fps) for k, sign in ((found[0].k0, -1), (found[-1].k1, 1)))
         low = max(0, low) // 2000 * 2000  # a frame that begins with a sample, at all usual rates
         new = [((p.k0 - low) / fps, (p.k1 - low) / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
-        sound = splice_clip(sound.cut(low, min(total, high)), new)
+        sound, said = splice_clip(sound.cut(low, min(total, high)), new), retime(words, found)
+        told = Speech(sound.mono16k(), shifted(said, -low / fps), ())
         pieces, points, spans, moved = [], [], [], 0
         for patch in found:
-            window = self.window(source, words, patch=patch, sound=sound, moved=moved - low)
+            window = self.window(source, words, patch=patch, sound=told, moved=moved - low)
             points.append(self.motion(window, seed=seed))
             pictures = self.frames(window, points[-1], seed=seed)
             first, last = _reach(patch, fps, total)
-            heard = sound.cut(first + moved - low, first + moved - low + window.n)
-            pieces.append((first / fps, last / fps, replace(heard, frames=pictures)))
+            new = sound.cut(first + moved - low, first + moved - low + window.n)
+            pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             moved += patch.n_frames - (patch.k1 - patch.k0)
         notes = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found)
         how = f"{method}, lips by {self.lips or method}"
         used = [p for p in self.weights if p.parent.name in (self.lips or "diffusion", *self.repair.nets)]
-        return Edit(source, pieces, points, retime(words, found), spans, notes, how, seed, tuple(used))
+        return Edit(source, pieces, points, said, spans, notes, how, seed, tuple(used))
 
-    def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Clip, moved: int) -> Window:
-        """What one edit needs: `CONTEXT` seconds around it, tracked, with the log-mel of the result's `sound`.
-        moved: frames by which earlier edits have moved this one, less those before `sound` begins. FaceError where the
-        face is hidden at a border or inside the edit, or where another one is seen."""
+    def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Speech, moved: int) -> Window:
+        """What one edit needs: `CONTEXT` seconds around it, tracked, with the result's `sound` (its words and audio
+        count). moved: frames by which earlier edits have moved this one, less those before `sound` begins. FaceError
+        where the face is hidden at a border or inside the edit, or where another one is seen."""
         fps, total = source.fps, source.n_frames
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
-        begin, end = (round(k + sign * CONTEXT * fps) for k, sign in ((first, -1), (last, 1)))
-        begin, end = max(0, begin), min(total, end)
+        begin, end = max(0, round(first - CONTEXT * fps)), min(total, round(last + CONTEXT * fps))
         clip = source.cut(begin, end) if isinstance(source, Clip) else source.window(begin / fps, end / fps)
-        grown = patch.n_frames - (patch.k1 - patch.k0)
-        heard = sound.cut(begin + moved, end + moved + grown)
-        mel = log_mel(heard.mono16k(), fps, end - begin + grown)
-        words = [Word(w.text, w.start - float(begin / fps), w.end - float(begin / fps)) for w in words]
+        n = end - begin + patch.n_frames - (patch.k1 - patch.k0)  # frames of the window afterwards
+        start, stop = (begin + moved) / fps, (begin + moved + n) / fps
+        a, b = (round(t * sound.rate) for t in (start, stop))
+        audio = np.pad(sound.audio[max(a, 0) : b], (max(-a, 0), 0))  # earlier edits may have made less of it
+        said = shifted([w for w in sound.words if start <= w.start and w.end <= stop], -start)
         known = isinstance(source, Video) and beside(source.path).is_file()  # the whole video's track came with it
         seen = track(source).window(begin, end) if known else track(clip)
-        found = Window(clip, seen, mel, words, left=first - begin - 1, right=last - begin, n=last - first + grown)
+        features = np.concatenate([log_mel(audio, fps, n), heard_phones(audio, said, fps, n)], 1)
+        borders = first - begin - 1, last - begin, n - (end - begin) + last - first
+        found = Window(clip, seen, features, shifted(words, -begin / fps), *borders)
         _check_faces(found, begin, detected=not known)
         return found
 
@@ -244,7 +225,7 @@ class TextEditPipeline:
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
         net, real, points = self.nets[self.lips or "diffusion"], window.footage, window.track.points
         if isinstance(net, MotionDiffusion):
-            motion = net.motion(window.mel, window.motion, edit=window.edit, samples=samples, seed=seed).mean(0)
+            motion = net.motion(window.sound, window.motion, edit=window.edit, samples=samples, seed=seed).mean(0)
         else:
             motion = net.predict(window.mel)
         motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")

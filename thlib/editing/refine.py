@@ -6,7 +6,8 @@ Whang et al. 2022). Han et al. 2024 ("Text-based talking video editing with casc
 the warped frames themselves: `refine="diffuse"`. All is a residual to the picture at its own resolution."""
 
 # N new frames  h, w size of a crop (80, 96)  M mel bands (80)  B batch  C channels
-from collections.abc import Iterable, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -43,8 +44,6 @@ DETAIL = 1.0  # pixels of a crop: what is coarser than this the predictor knows 
 NETS = {"predict_diffuse": ("predictor", "refiner"), "predict": ("predictor",), "diffuse": ("refiner",), "none": ()}
 SHARPENED = 0.4  # of a sample's detail is added once more: warps have blurred it, and a mean stays as it is
 FAST = torch.cpu._is_avx512_bf16_supported()  # else bfloat16 is emulated, and slower than float32
-BATCH = 16  # frames of a training step
-ORDERS = "warp_blend", "interpolate_warp"
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,11 @@ class MouthNet(ModelMixin, ConfigMixin):
 
 
 # --- what the networks see --------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Crops:
+class Crops(namedtuple("Crops", "frames boxes pictures masks sound")):
     """Coarse frames and what the networks see of them.
     frames uint8 (N, H, W, 3), warped and with real mouths; boxes int (N, 4), crops' x0, y0, x1, y1 in them;
     pictures uint8 (N, h, w, 9): warped, with real mouths, drawn landmarks of the frame before, this one, and the one
     after; masks float32 (N, h, w, 1), 1 on the face; sound float32 (N, 80 * 9)."""
-
-    frames: Array
-    boxes: Array
-    pictures: Array
-    masks: Array
-    sound: Array
 
     @classmethod
     def of(
@@ -114,20 +106,13 @@ class Crops:
     ) -> Self:
         """Coarse frames between the real ones `left` and `right`: the arguments are those of `frames.render`.
         sound float32 (N, 80 * 9): standardised log-mel at the new frames and around them."""
-        boxes, warped = _boxes(target), []
-
-        def noted() -> Iterator[Array]:
-            for frame, box in zip(inbetween(left, right, target=target, order=order), boxes):
-                warped.append(_cut(frame, box))
-                yield frame
-
-        frames = np.stack(list(with_mouths(noted(), left, right, target=target, library=library)))
-        mouths = np.stack([_cut(frame, box) for frame, box in zip(frames, boxes)])
-        drawn = np.stack([_drawn(points, box) for points, box in zip(target, boxes)])
+        boxes, coarse = _boxes(target), list(inbetween(left, right, target=target, order=order))
+        warped = np.stack(list(map(_cut, coarse, boxes)))
+        frames = np.stack(list(with_mouths(coarse, left, right, target=target, library=library)))
+        mouths, drawn = (np.stack(list(map(make, of, boxes))) for make, of in ((_cut, frames), (_drawn, target)))
         around = np.pad(drawn, ((1, 1), (0, 0), (0, 0)), mode="edge")
-        pictures = [np.stack(warped), mouths, np.stack([around[:-2], around[1:-1], around[2:]], -1)]
-        masks = np.stack([_mask(points, box) for points, box in zip(target, boxes)])
-        return cls(frames, boxes, np.concatenate(pictures, -1), masks, sound)
+        pictures = [warped, mouths, np.stack([around[:-2], around[1:-1], around[2:]], -1)]
+        return cls(frames, boxes, np.concatenate(pictures, -1), np.stack(list(map(_mask, target, boxes))), sound)
 
     def pasted(self, residual: Array, *, both: tuple[bool, bool] = (True, True)) -> Array:
         """Frames uint8 (N, H, W, 3): the residual float32 (N, h, w, 3), in grey levels, added where the masks are.
@@ -243,14 +228,8 @@ def detail(pictures: Tensor, sigma: float = DETAIL) -> Tensor:
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Lessons:
-    """Frames with their truth: pictures uint8 (N, h, w, 9) and sound (N, 80 * 9) as in `Crops`, truth uint8
-    (N, h, w, 3)."""
-
-    pictures: Array
-    sound: Array
-    truth: Array
+class Lessons(namedtuple("Lessons", "pictures sound truth")):
+    """Frames with their truth: pictures (N, h, w, 9) and sound (N, 80 * 9) as in `Crops`; truth uint8 (N, h, w, 3)."""
 
     @classmethod
     def of(cls, clip: Clip, track: FaceTrack, mel: Array, *, seed: int = 0) -> Self:
@@ -264,7 +243,11 @@ class Lessons:
         target = _doubtful(rng, track.points)[inside] if rng.random() < 0.5 else track.points[inside]
         ends = [(clip.frames[k], track.points[k]) for k in (first - 1, first + n)]
         library = ([clip.frames[k] for k in stays], track.points[stays]) if rng.random() < 0.9 else None
-        kind = {"sound": heard(mel)[inside], "library": library, "order": rng.choice(ORDERS)}
+        kind = {
+            "sound": heard(mel)[inside],
+            "library": library,
+            "order": rng.choice(["warp_blend", "interpolate_warp"]),
+        }
         crops, keep = Crops.of(*ends, target=target, **kind), track.visible[inside]
         truth = np.stack(list(map(_cut, clip.frames[inside], crops.boxes)))
         return cls(crops.pictures[keep], crops.sound[keep], truth[keep])
@@ -299,17 +282,16 @@ def fit_mouth(
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
     net = net if init is None else warm_start(net, init)
-    nets = {"predictor": predictor}
     weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0])
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
-        return [torch.stack(part) for part in zip(*(_drawn_lesson(rng, lessons) for _ in range(BATCH)))]
+        return [torch.stack(part) for part in zip(*(_drawn_lesson(rng, lessons) for _ in range(16)))]
 
     def rest(pictures: Tensor, sound: Tensor, truth: Tensor, *, predicted: bool) -> tuple[Tensor, Tensor]:
         if predictor is None:
             return pictures[:, 3:6], truth - pictures[:, 3:6]
         with torch.no_grad():
-            guess = _guess(nets, pictures, sound, predicted=predicted)
+            guess = _guess({"predictor": predictor}, pictures, sound, predicted=predicted)
         return guess, detail(truth - guess) if predicted else truth - guess
 
     def loss(net: MouthNet, batch: list[Tensor]) -> Tensor:

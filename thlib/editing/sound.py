@@ -72,14 +72,15 @@ def retime(words: Sequence[Word], patches: Sequence[Patch]) -> list[Word]:
     Starts are exact; an end gives way where the next word begins up to half a frame early."""
     out, at, moved = [], 0, 0
     for patch in patches:
-        out += _moved(words[at : patch.span.first], moved / patch.fps)
-        out += _moved(patch.words, (patch.k0 + moved) / patch.fps)
+        out += shifted(words[at : patch.span.first], moved / patch.fps)
+        out += shifted(patch.words, (patch.k0 + moved) / patch.fps)
         moved, at = moved + patch.n_frames - (patch.k1 - patch.k0), patch.span.last
-    out += _moved(words[at:], moved / patches[0].fps)
+    out += shifted(words[at:], moved / patches[0].fps)
     return [replace(word, end=min(word.end, after.start)) for word, after in pairwise(out)] + out[-1:]
 
 
-def _moved(words: Sequence[Word], seconds: Fraction) -> list[Word]:
+def shifted(words: Sequence[Word], seconds: Fraction) -> list[Word]:
+    """The words, `seconds` later."""
     return [Word(word.text, word.start + float(seconds), word.end + float(seconds)) for word in words]
 
 
@@ -259,7 +260,7 @@ def _patch(clip: Clip, words: Sequence[Word], takes: dict[Span, list[_Piece]], m
     for piece, move, join, stop in zip(chain[1:], moves[1:], joins[1:], stops):
         new, width = piece.read(join.begin - move, stop - move, tone), join.end - join.begin
         audio = np.concatenate([audio[:-width], _faded(audio[-width:], new[:width]), new[width:]])
-    laid = [word for p, j in zip(chain[1:-1], joins[1:]) for word in _moved(p.words, (j.shift - k0) / fps)]
+    laid = [word for p, j in zip(chain[1:-1], joins[1:]) for word in shifted(p.words, (j.shift - k0) / fps)]
     span = Span(spans[0].first, spans[-1].last, tuple(word.text for word in laid))
     source = " + ".join(dict.fromkeys(piece.source for take in takes.values() for piece in take)) or "cut"
     k1 = min(k1, round(clip.duration * fps))
