@@ -348,9 +348,9 @@ def running(
 
 def _wave(axis, audio: np.ndarray, rate: int, words: Sequence[Word]) -> None:
     axis.plot(np.arange(len(audio)) / rate, audio, color=GREY, linewidth=0.5)
-    for word in words:
+    for k, word in enumerate(words):  # in two rows, for short words stand close
         axis.axvline(word.start, color=BLUE, linewidth=0.5)
-        axis.text(word.start, axis.get_ylim()[1], f" {word.text}", fontsize=7, color=BLUE, va="bottom")
+        axis.text(word.start, axis.get_ylim()[1], word.text + "\n" * (k % 2), fontsize=7, color=BLUE, va="bottom")
     axis.set_xlabel("seconds", fontsize=7)
     axis.tick_params(labelsize=6)
 
