@@ -144,12 +144,11 @@ def test_it_learns_the_sound_and_the_context(trained, clips):
     assert off < 0.8
     deaf = trained.motion(mel[::-1].copy(), real, edit=edit, samples=8, seed=0).mean(0)
     assert lips_off(deaf, f, edit) > 1.2 * off
-    bump, seen = made_up(1).motion[40], real.copy()
-    seen[:25] += bump  # what is real before the edit is held otherwise, what is after it is not
-    moved = trained.motion(mel, seen, edit=edit, samples=8, seed=0).mean(0) - made.mean(0)
+    bump = made_up(1).motion[40]
+    moved = trained.motion(mel, real + bump, edit=edit, samples=8, seed=0).mean(0) - made.mean(0)
     follows = (moved[edit][:, LIPS] * bump[LIPS]).sum((1, 2)) / (bump[LIPS] ** 2).sum()
-    assert follows[:3].mean() > 0.3, follows
-    assert follows[:3].mean() > 2 * follows[-3:].mean(), follows
+    # Frames at the borders go with the real ones beside them, more than those in the middle.
+    assert follows[[0, -1]].mean() > max(0.05, 1.5 * follows[8:-8].mean()), follows
 
 
 def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
