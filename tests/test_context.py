@@ -82,6 +82,18 @@ def test_the_same_seed_gives_the_same_motion_and_another_another(clips):
     assert np.abs(a - c)[:, edit].max() > 1e-5
 
 
+@pytest.mark.parametrize(("first", "stop", "beside"), [(20, 50, [20, 49]), (0, 30, [29]), (45, 75, [45])])
+def test_samples_agree_beside_real_motion_and_differ_elsewhere(trained, clips, monkeypatch, first, stop, beside):
+    mel, real, edit = window(clips[30], first, stop)
+    monkeypatch.setattr(context, "sample", lambda _, noise: noise)  # which noise a sample starts from
+    noise = motion.encode(trained, trained.motion(mel, real, edit=edit, samples=64)[:, edit].reshape(-1, 478, 3))
+    size = (noise.reshape(64, stop - first, -1).std(0) / trained.unit.numpy()).mean(1)
+    quiet = np.isin(np.arange(first, stop), beside)
+    assert size[quiet] == pytest.approx(1 - np.exp(-0.5), abs=0.1)
+    assert size[15] == pytest.approx(1, abs=0.15)
+    assert size[np.isin(np.arange(first, stop), [0, 74])] == pytest.approx(1, abs=0.15)  # an end of the video
+
+
 @pytest.mark.parametrize("weights", ["dynamic", "fixed_exp", "uniform"])
 def test_gates_sum_to_one_and_mirror_in_time(clips, weights):
     net = net_with(clips, weights=weights)

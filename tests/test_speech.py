@@ -301,9 +301,16 @@ def test_phones_are_heard_where_they_are_said_and_nowhere_else(pangram):
     assert np.mean(heard.argmax(1)[spoken] == exact.argmax(1)[spoken]) > 0.7
     assert not heard[:23].any()
     assert not heard[-23:].any()
-    part = speech.heard_phones(np.concatenate([silence, pangram.audio]), words[2:7], 25, n)  # "brown" to "the"
-    said = {phone for word in pangram.words[2:7] for phone in speech._spellings(word.text)[0].split()}
-    assert {speech.PHONES[k] for k in np.flatnonzero(part.sum(0))} == said
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_phones_of_a_few_words_in_running_speech_are_heard(pangram, n):
+    frames = round(25 * len(pangram.audio) / 16000) + 1
+    for k in range(len(pangram.words) - n + 1):
+        part = pangram.words[k : k + n]
+        said = {phone for word in part for phone in speech._spellings(word.text)[0].split()}
+        heard = speech.heard_phones(pangram.audio, part, 25, frames)
+        assert {speech.PHONES[k] for k in np.flatnonzero(heard.sum(0))} == said, part
 
 
 @pytest.mark.parametrize("words", [[], [Word("Birmingham", 0.1, 1.0), Word("cathedral", 1.0, 2.3)]])

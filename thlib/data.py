@@ -107,7 +107,7 @@ def cache() -> Path:
 
 
 def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of `make()`, made once for each `key` (as JSON) and kept in the cache; kind: "tracks", "phones", …"""
+    """The arrays of `make()`, made once for each `key` (as JSON) and kept in the cache; kind: "tracks", "shares", …"""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache() / f"thlib-{kind}" / f"{digest}.npz"
     spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew

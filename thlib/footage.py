@@ -50,7 +50,7 @@ class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken p
         if (phones := self.phones) is None and self.path and self.words:
             video, key = Video(self.path), [data.sha256(self.path), str(self.words)]
             asked = mono16k(video.audio, video.audio_rate), self.words, video.fps, len(self.mel)
-            phones = data.cached("phones", key, lambda: {"phones": heard_phones(*asked)})["phones"]
+            phones = data.cached("shares", key, lambda: {"phones": heard_phones(*asked)})["phones"]
         return np.concatenate([self.mel, np.zeros((len(self.mel), len(PHONES))) if phones is None else phones], 1)
 
 

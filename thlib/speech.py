@@ -115,11 +115,11 @@ def phone_shares(phones: Sequence[Phone], fps: Fraction | float, n_frames: int) 
 
 
 def heard_phones(audio: np.ndarray, words: Sequence[Word], fps: Fraction | float, n_frames: int) -> np.ndarray:
-    """`phone_shares` of the `words` in 16 kHz `audio` (S,), by forced alignment (`align_speech`) of the sound around
-    them. All 0, which means unknown, where there are no words or the sound does not say them."""
-    phones, begin = [], max(0.0, words[0].start - PAD / 2) if words else 0.0
+    """`phone_shares` of the `words` in 16 kHz `audio` (S,), by forced alignment (`align_speech`) of the sound they lie
+    in, no more: neighbours do not fit. All 0, which means unknown, without words and where they are not said there."""
+    phones, begin = [], max(0.0, words[0].start) if words else 0.0
     with suppress(SpeechError), warnings.catch_warnings(action="ignore", category=DoubtfulWord):
-        part = audio[round(begin * RATE) : round((words[-1].end + PAD / 2) * RATE)] if words else audio[:0]
+        part = audio[round(begin * RATE) : round(words[-1].end * RATE)] if words else audio[:0]
         phones = align_speech(part, " ".join(word.text for word in words)).phones
     return phone_shares([Phone(p.text, p.start + begin, p.end + begin) for p in phones], fps, n_frames)
 

@@ -129,7 +129,6 @@ def _warps(frames: list, points: list, target: Array, *, step: int = 4) -> list:
     return [sample(frame, flow[..., 2 * k : 2 * k + 2], box=box) for k, frame in enumerate(frames)]
 
 
-# --- faces ------------------------------------------------------------------------------------------------------------
 def control_points(points: Array) -> Array:
     """Where the spline holds a face: landmarks (T, 478, 3) -> (T, P, 2), FACE and a ring fixed to the skull."""
     head = Head.fit(points)

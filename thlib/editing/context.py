@@ -28,6 +28,7 @@ REACH = 32  # frames that attention sees on each side: it knows no others, so a 
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
+QUIET = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
 GAIN, DRIFT = 0.3, 0.25  # how far people differ: log size of all motion; slow drift, in deviations of each code
 
 
@@ -130,6 +131,9 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
             return guided(clean, blind, guidance)
 
         noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
+        for away in borders(edit):
+            beside = (~context[..., 0].isnan() & (away <= 0)).any(1, keepdim=True)
+            noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / QUIET))[..., None]
         return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
 
     def kept(self, context: Tensor, edit: Tensor) -> Tensor:
@@ -149,9 +153,6 @@ def _features(sound: Array) -> Array:
     """Log-mel (T, 80) standardised, with phones (T, 39) beside it, which are 0 where they are unknown."""
     features = np.concatenate([standardised(sound[:, :MEL_BANDS]), sound[:, MEL_BANDS:]], 1)
     return np.pad(features, ((0, 0), (0, MEL_BANDS + len(PHONES) - features.shape[1]))).astype(np.float32)
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
 
 
 def fit_diffusion(
@@ -231,8 +232,7 @@ def _loss(net: MotionDiffusion, sound: Tensor, clean: Tensor, context: Tensor, e
     lips = torch.einsum("btk,klc->btlc", error, lip_basis(net))
     opening = lips[..., 23:28:2, 1] - lips[..., 33:38:2, 1]  # inner lips: 178, 14, 402 below 81, 13, 311
     weight = torch.where(edit, 1 + torch.exp(-torch.minimum(*borders(edit)) / 3), float(not net.config.masked)) * seen
-    place = (
-        weight * (lips.square().sum(-1).mean(-1) + opening.square().mean(-1) + 0.02 * error.square().mean(-1))
-    ).sum() / weight.sum()
+    place = lips.square().sum(-1).mean(-1) + opening.square().mean(-1) + 0.02 * error.square().mean(-1)
     both = (weight[:, 1:] + weight[:, :-1] > 0) & seen[:, 1:] & seen[:, :-1]
-    return place + 0.5 * (both * lips.diff(dim=1).square().sum(-1).mean(-1)).sum() / both.sum()
+    pace = lips.diff(dim=1).square().sum(-1).mean(-1)
+    return (weight * place).sum() / weight.sum() + 0.5 * (both * pace).sum() / both.sum()

@@ -133,7 +133,6 @@ def fit_regressor(
     return train(net, settings, batch=batch, loss=loss, folder=folder)
 
 
-# --- between real frames ----------------------------------------------------------------------------------------------
 def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
     """Head-fixed landmarks (N, 478, 3) for the new frames, landing on the real ones at both borders.
     motion       (N + 2, 478, 3): what a model says of the new frames and of the real ones just before and after.

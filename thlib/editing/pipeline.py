@@ -36,6 +36,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
 CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
+UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -54,8 +55,7 @@ class Edit(namedtuple("Edit", "source pieces points words spans notes method see
     def save(self, path: str | Path, *, exact: bool = False, badge: bool = True) -> Path:
         """Write the video with its captions (`.vtt`) and its provenance (tags, sidecar); `badge` marks new frames.
         exact: lossless outside the edits, in a larger file. Without a badge the provenance says so. Where the source
-        came with its track and words, so does the result: it can be edited again on a machine that can reach nothing.
-        """
+        came with its track and words, so does the result, which can then be edited again without a connection."""
         path, in_memory, pieces = Path(path), isinstance(self.source, Clip), self.pieces
         if badge:
             pieces = [(a, b, replace(c, frames=provenance.badge(c.frames))) for a, b, c in pieces]
@@ -182,7 +182,7 @@ class TextEditPipeline:
         new = [((p.k0 - low) / fps, (p.k1 - low) / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound, said = splice_clip(sound.cut(low, min(total, high)), new), retime(words, found)
         told = Speech(sound.mono16k(), shifted(said, -low / fps), ())
-        pieces, points, spans, moved = [], [], [], 0
+        pieces, points, spans, notes, moved = [], [], [], [], 0
         for patch in found:
             window = self.window(source, words, patch=patch, sound=told, moved=moved - low)
             points.append(self.motion(window, seed=seed))
@@ -191,11 +191,12 @@ class TextEditPipeline:
             new = sound.cut(first + moved - low, first + moved - low + window.n)
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
+            deaf = patch.words and self.lips is None and not window.sound[:, MEL_BANDS:].any()
+            notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf))
             moved += patch.n_frames - (patch.k1 - patch.k0)
-        notes = tuple(" ".join(p.notes) or SOURCES[p.source] for p in found)
         how = f"{method}, lips by {self.lips or method}"
         used = [p for p in self.weights if p.parent.name in (self.lips or "diffusion", *self.repair.nets)]
-        return Edit(source, pieces, points, said, spans, notes, how, seed, tuple(used))
+        return Edit(source, pieces, points, said, spans, tuple(notes), how, seed, tuple(used))
 
     def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Speech, moved: int) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the result's `sound` (its words and audio
@@ -214,7 +215,9 @@ class TextEditPipeline:
         said = shifted([w for w in sound.words if start <= w.start and w.end <= stop], -start)
         known = isinstance(source, Video) and beside(source.path).is_file()  # the whole video's track came with it
         seen = track(source).window(begin, end) if known else track(clip)
-        features = np.concatenate([log_mel(audio, fps, n), heard_phones(audio, said, fps, n)], 1)
+        if not (phones := heard_phones(audio, said, fps, n)).any():  # a slip elsewhere in the transcript
+            phones = heard_phones(audio, shifted(patch.words, (patch.k0 - begin) / fps), fps, n)
+        features = np.concatenate([log_mel(audio, fps, n), phones], 1)
         borders = first - begin - 1, last - begin, n - (end - begin) + last - first
         found = Window(clip, seen, features, shifted(words, -begin / fps), *borders)
         _check_faces(found, begin, detected=not known)
