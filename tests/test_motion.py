@@ -131,10 +131,28 @@ def test_between_lands_on_both_borders_and_follows_the_model_in_the_middle():
     np.testing.assert_allclose(fixed[:, still], line[:, still], atol=1e-6)
 
 
+def test_between_crosses_a_border_no_faster_than_it_may():
+    n, rest = 20, neutral()
+    said = np.zeros((n + 2, 478, 3), np.float32)
+    said[1:-1] = 0.08 * motion.mouth_mask()[:, None]  # a jump at both borders
+
+    def steps(pace):
+        fixed = motion.between(said, rest=rest, left=rest, right=rest, pace=pace)
+        return fixed, np.linalg.norm(np.diff([rest, *fixed, rest], axis=0)[:, LIPS], axis=-1).mean(1)
+
+    free, far = steps(np.inf)
+    slow, near = steps(0.03)
+    assert far[[0, -1]] == pytest.approx(0.08 * 3**0.5, rel=1e-3)
+    assert near[[0, -1]] == pytest.approx(0.03, rel=0.02)
+    assert near.max() < 0.08  # and not a frame later
+    np.testing.assert_allclose(slow[8:12], free[8:12], atol=1e-3)
+    np.testing.assert_array_equal(steps(0.2)[0], free)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_between_takes_short_edits_and_one_sided_ones(n):
     said, rest = np.zeros((n + 2, 478, 3), np.float32), neutral()
-    assert motion.between(said, rest=rest, left=rest, right=rest).shape == (n, 478, 3)
+    assert motion.between(said, rest=rest, left=rest, right=rest, pace=0.1).shape == (n, 478, 3)
     np.testing.assert_allclose(
         motion.between(said, rest=rest, left=None, right=rest), np.repeat(rest[None], n, 0), atol=1e-6
     )

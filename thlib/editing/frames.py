@@ -60,7 +60,6 @@ def render(
     return np.stack(list(with_mouths(frames, left, right, target=target, library=library)))
 
 
-# --- The border frames, in between ------------------------------------------------------------------------------------
 def inbetween(left: End, right: End, *, target: np.ndarray, order: str = "warp_blend") -> Iterator[np.ndarray]:
     """The border frames warped to `target` (N, 478, 3) and dissolved: N frames uint8 (H, W, 3), one at a time.
     The arguments are those of `render`. Beyond the head's surroundings nothing is warped, only dissolved."""
@@ -88,7 +87,6 @@ def inbetween(left: End, right: End, *, target: np.ndarray, order: str = "warp_b
         yield frame
 
 
-# --- Mouths from elsewhere --------------------------------------------------------------------------------------------
 def _mouth_features(points: np.ndarray) -> np.ndarray:
     # The shape of the lips (head-fixed) and how they look from here (in the image plane), in eye-corner units.
     head = Head.fit(points)

@@ -24,6 +24,7 @@ from thlib.landmarks import LIPS, Head, neutral
 from thlib.speech import standardised, windows
 from thlib.training import Settings, train, warm_start
 
+Array = np.ndarray
 SCALE = 100.0  # codes are in % of the eye corners, which keeps gradients and penalties of a handy size
 SETTLE = 3.0  # frames after which a border's residual has faded to 1/e (methods.md 1.4: exp(-d/4))
 
@@ -133,11 +134,12 @@ def fit_regressor(
     return train(net, settings, batch=batch, loss=loss, folder=folder)
 
 
-def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
+def between(motion: Array, *, rest: Array, left: Array | None, right: Array | None, pace: float = np.inf) -> Array:
     """Head-fixed landmarks (N, 478, 3) for the new frames, landing on the real ones at both borders.
     motion       (N + 2, 478, 3): what a model says of the new frames and of the real ones just before and after.
     rest         (478, 3): the speaker's resting face.
     left, right  the real head-fixed landmarks (478, 3) just before and after; None at an end of the video.
+    pace         how far the lips may go in the step across a border, eye corners; the next frames make up for it.
     Above the nose the borders are interpolated; below it the motion counts, corrected by what the model misses at each
     border, a correction that fades over `SETTLE` frames. EditError where both borders are missing."""
     n = len(motion) - 2
@@ -150,6 +152,10 @@ def between(motion: np.ndarray, *, rest: np.ndarray, left: np.ndarray | None, ri
     spoken = rest + motion[1:-1]
     for k, real in ends:
         spoken = spoken + np.exp(-(np.abs(frames - k) - 1) / SETTLE) * (real - rest - motion[k])
+    for k, real in ends if n else ():
+        jump = spoken[min(k, n - 1)] - real
+        excess = 1 - pace / max(np.linalg.norm(jump[LIPS], axis=-1).mean(), 1e-9)
+        spoken = spoken - np.exp(1 - np.abs(frames - k)) * max(excess, 0.0) * jump
     return (base + mouth_mask()[:, None] * (spoken - base)).astype(np.float32)
 
 

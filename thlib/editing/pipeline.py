@@ -29,7 +29,8 @@ from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime, shifted
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import Footage
-from thlib.landmarks import FaceTrack, Head, beside, faces, track
+from thlib.landmarks import LIPS, FaceTrack, Head, beside, faces, track
+from thlib.metrics import motion_steps
 from thlib.speech import MEL_BANDS, Speech, heard_phones, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
@@ -234,7 +235,8 @@ class TextEditPipeline:
         motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
         left, right = window.border(real.fixed)
-        fixed = between(motion, rest=real.rest, left=left, right=right)
+        pace = np.percentile(motion_steps(real.fixed[:, LIPS]), 90)
+        fixed = between(motion, rest=real.rest, left=left, right=right, pace=pace)
         head = Head.fit(points, shape=real.shape)
         return heads_between(head, left=window.left, right=window.right, n=window.n).unfix(fixed)
 

@@ -93,7 +93,6 @@ class MouthNet(ModelMixin, ConfigMixin):
         return F.pixel_shuffle(self.unet(small, level, class_labels=self.sound(sound)).sample, self.config.shuffle)
 
 
-# --- what the networks see --------------------------------------------------------------------------------------------
 class Crops(namedtuple("Crops", "frames boxes pictures masks sound")):
     """Coarse frames and what the networks see of them.
     frames uint8 (N, H, W, 3), warped and with real mouths; boxes int (N, 4), crops' x0, y0, x1, y1 in them;
@@ -177,7 +176,6 @@ def heard(mel: Array) -> Array:
     return windows(standardised(mel), HEARD)
 
 
-# --- repair -----------------------------------------------------------------------------------------------------------
 @torch.inference_mode()
 def repaired(nets: dict, crops: Crops, repair: Repair, *, seed: int = 0) -> Array:
     """The residual float32 (N, h, w, 3), in grey levels, that `Crops.pasted` adds. nets: "predictor" and "refiner".
@@ -227,7 +225,6 @@ def detail(pictures: Tensor, sigma: float = DETAIL) -> Tensor:
     return pictures - blurred
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
 class Lessons(namedtuple("Lessons", "pictures sound truth")):
     """Frames with their truth: pictures (N, h, w, 9) and sound (N, 80 * 9) as in `Crops`; truth uint8 (N, h, w, 3)."""
 

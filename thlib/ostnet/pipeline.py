@@ -81,7 +81,6 @@ def _pixels(image: Picture) -> Array:
         raise MediaError(f"{what} cannot be read as a picture; give a PNG or JPEG, or uint8 (H, W, 3).") from error
 
 
-# --- landmarks --------------------------------------------------------------------------------------------------------
 def closed_form(driving: Array, source: Array) -> Array:
     """Scale α (T,) of driving points (T, 478, 3) against the source's (478, 3): sqrt(Σ|Δd_D|² / Σ|Δd_S|²).
     Δd are distances from the centroid, of the RIGID points alone and in three dimensions, so that neither an open
@@ -134,7 +133,6 @@ def _carried(source: FaceTrack, driving: FaceTrack) -> Array:
     return Head(turn.as_matrix(), np.repeat(ours.scale, len(shift)), shift).unfix(fixed)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
 def render(image: Array, source: Array, *, target: Array, driving: Iterable[tuple] = ()) -> Iterator[Array]:
     """The picture (H, W, 3) with its landmarks `source` (478, 3) moved to `target` (T, 478, 3), a frame at a time.
     A thin-plate spline carries face, hair and what is near; where lips part farther than in the picture, the inside of
@@ -181,7 +179,6 @@ def _skin(image: Array, points: Array) -> Array:
     return np.median(image[y, x].astype(np.float32), axis=0)
 
 
-# --- pipeline ---------------------------------------------------------------------------------------------------------
 class OSTNetPipeline:
     """Portrait and driving video in, video out; `retarget` and `render` are its stages."""
 
