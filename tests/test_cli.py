@@ -243,7 +243,8 @@ def test_training_hands_on_its_options_and_makes_weights_that_load(thlib, tmp_pa
     from thlib import footage
     from thlib.editing import TextEditPipeline
 
-    said = tmp_path / "said.mp4"
+    said, read, load = tmp_path / "said.mp4", [], footage.load
+    monkeypatch.setattr(footage, "load", lambda path, words: read.append(words) or load(path, words))
     thlib("presenter", "say", "my own voice says a few words here", "--size", 64, "-o", said)
     code, told, err = thlib("train", "editing.regressor", said, "--steps", 2, "-o", tmp_path / "mine")
     assert (code, "2 steps on 1 clips" in told) == (0, True), err
@@ -251,6 +252,10 @@ def test_training_hands_on_its_options_and_makes_weights_that_load(thlib, tmp_pa
     options = "--steps", 2, "--presenters", 2, "-o", tmp_path / "mine"
     assert thlib("train", "editing.motion", said, *options)[0] == 0
     assert "diffusion" in TextEditPipeline.from_pretrained(str(tmp_path / "mine"), lips="diffusion").nets
+    assert " ".join(w.text for w in read[-1]) == "my own voice says a few words here"  # of the TextGrid beside it
+    said.with_suffix(".TextGrid").unlink()
+    thlib("train", "editing.regressor", said, "--steps", 1, "-o", tmp_path / "wordless")
+    assert read[-1] == ()
     monkeypatch.setattr(footage, "grid", lambda split: [split])
     with pytest.raises(AttributeError):  # the corpus is what is taken where no video is given
         thlib("train", "editing.regressor", "-o", tmp_path / "theirs")

@@ -158,7 +158,7 @@ def reenact(
 def train(
     model: Annotated[str, typer.Argument(help="editing.motion (diffusion), editing.frames or editing.regressor")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the weights; training goes on from there")],
-    videos: Annotated[list[Path] | None, typer.Argument(help="talking people; default: the GRID corpus")] = None,
+    videos: Annotated[list[Path] | None, typer.Argument(help="talks (words: .TextGrid beside) or GRID")] = None,
     steps: int = 800,
     init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
     presenters: Annotated[int, typer.Option(help="presenters to learn from too, but for the regressor")] = 100,
@@ -172,9 +172,12 @@ def train(
     from thlib import footage
     from thlib.presenter.corpus import PresenterCorpus
 
-    clips = [footage.load(video) for video in videos or ()] or [*footage.grid("train"), *footage.grid("others")]
+    told = {video: video.with_suffix(".TextGrid") for video in videos or ()}
+    own = [footage.load(v, _words(thlib.clip.Video(v), t) if t.is_file() else ()) for v, t in told.items()]
+    clips = own or [*footage.grid("train"), *footage.grid("others")]
     corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
-    settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, seed=seed)
+    kind = {"precision": "bf16" if thlib.editing.refine.FAST else "no", "seed": seed}
+    settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, **kind)
     if model == "editing.regressor":
         thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
     elif model == "editing.motion":

@@ -17,7 +17,6 @@ from thlib.landmarks import face_scale
 UPPER_LIP, LOWER_LIP = 35, 25  # places of mesh points 13 and 14 among the 40 lip points
 
 
-# --- lips -----------------------------------------------------------------------------------------------------------
 def lip_error(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Mean distance of two (T, P, 2) lip motions, in % of the distance of the eye corners.
     Both are head-fixed, in eye-corner units, each with its own clip's mean over the unedited words subtracted.
@@ -71,7 +70,6 @@ class LipReader:
         return self._lda.predict(self._features(words))
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
 def psnr(result: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of uint8 pictures of one shape; 100 for equal ones. Trap: a blur scores well."""
     same = np.array_equal(result, truth)
@@ -105,7 +103,6 @@ def mouth_box(points: np.ndarray, *, height: float, width: float) -> tuple[slice
     return slice(top, top + round(height)), slice(left, left + round(width))
 
 
-# --- reenactment ------------------------------------------------------------------------------------------------------
 def scale_error(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """log(size / reference's size) (T,) of faces (T, 478, 3) against (T or 1, 478, 3): 0.1 is about 10 % too large.
     Sizes are `landmarks.face_scale`, from rigid points alone: the face's height moves with the jaw (0.016 on unedited
@@ -120,7 +117,6 @@ def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
     return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
 
 
-# --- seams and joins --------------------------------------------------------------------------------------------------
 def share_above(joins: Sequence[float], steps: np.ndarray, *, percentile: float = 95) -> float:
     """Share of joins whose step lies above the clip's own percentile of steps (5 % by chance at the 95th).
     No fixed factor will do: 26 % of true frame-to-frame steps exceed 1.3 times their mean."""
