@@ -169,11 +169,11 @@ def test_motions_are_the_planted_yaw_jaw_and_widths_whatever_size_and_turn(turni
 @pytest.mark.parametrize("gain", [1.0, 0.4, -2.0])
 def test_motion_gain_is_the_planted_slope_and_a_still_result_has_none(gain):
     driver = np.sin(np.arange(60) / 4)
-    assert metrics.motion_gain(gain * driver + 7, driver) == pytest.approx((gain, np.sign(gain)))
-    assert metrics.motion_gain(np.full(60, 3.0), driver) == pytest.approx((0, 0), abs=1e-9)
-    assert metrics.motion_gain(driver, np.zeros(60)) == (0, 0)  # no driver, no gain, and no division by 0
+    assert measures.motion_gain(gain * driver + 7, driver) == pytest.approx((gain, np.sign(gain)))
+    assert measures.motion_gain(np.full(60, 3.0), driver) == pytest.approx((0, 0), abs=1e-9)
+    assert measures.motion_gain(driver, np.zeros(60)) == (0, 0)  # no driver, no gain, and no division by 0
     trembling = gain * driver + np.random.default_rng(6).normal(0, abs(gain), 60)
-    slope, r = metrics.motion_gain(trembling, driver)
+    slope, r = measures.motion_gain(trembling, driver)
     assert abs(r) < 0.9 * abs(slope / gain)  # noise costs r, not the slope
 
 

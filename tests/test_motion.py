@@ -72,6 +72,8 @@ def test_regressor_learns_and_the_same_seed_gives_the_same_network(clips):
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()))
     assert lips_error(motion.fit_regressor(clips[:30], steps=25), clips[31]) < 0.9
+    part = {name: getattr(clips[0], name)[:40] for name in ("mel", "fixed", "visible", "spoken")}
+    motion.fit_regressor([clips[0]._replace(**part)], steps=2)  # shorter than a stretch
 
 
 def test_the_regressor_goes_on_from_its_folder_or_from_other_weights(clips, tmp_path):
@@ -132,7 +134,7 @@ def test_between_lands_on_both_borders_and_follows_the_model_in_the_middle():
 
 
 def test_between_crosses_a_border_no_faster_than_it_may():
-    n, rest = 20, neutral()
+    n, rest = 40, neutral()
     said = np.zeros((n + 2, 478, 3), np.float32)
     said[1:-1] = 0.08 * motion.mouth_mask()[:, None]  # a jump at both borders
 
@@ -144,8 +146,8 @@ def test_between_crosses_a_border_no_faster_than_it_may():
     slow, near = steps(0.03)
     assert far[[0, -1]] == pytest.approx(0.08 * 3**0.5, rel=1e-3)
     assert near[[0, -1]] == pytest.approx(0.03, rel=0.02)
-    assert near.max() < 0.08  # and not a frame later
-    np.testing.assert_allclose(slow[8:12], free[8:12], atol=1e-3)
+    assert near.max() < 0.033  # and not a frame later
+    np.testing.assert_allclose(slow[18:22], free[18:22], atol=1e-3)
     np.testing.assert_array_equal(steps(0.2)[0], free)
 
 

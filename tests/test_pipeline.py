@@ -1,14 +1,16 @@
 """Text-based editing from end to end on a real sentence: what must stay, what must change, what is refused."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from thlib import data, landmarks, metrics, provenance
+from thlib import data, footage, landmarks, metrics, provenance, speech
 from thlib.clip import Clip, Video, Word, read
 from thlib.editing import TextEditPipeline
-from thlib.editing.pipeline import WEIGHTS
+from thlib.editing.context import rows_at
+from thlib.editing.pipeline import WEIGHTS, Window
 from thlib.editing.refine import Repair
 from thlib.errors import DataError, EditError, FaceError, SpeechError
 from thlib.speech import Speech, align_speech, phone_shares, read_align
@@ -127,15 +129,39 @@ def test_a_window_hears_the_phones_of_the_edited_sound_where_they_are_said(edito
         assert np.mean(same) > 0.8  # a word at a cut may begin a frame later
 
 
-def test_an_edit_tells_where_its_phones_are_unknown(editor, sentence, recording):
+@pytest.mark.parametrize("lips", [None, "diffusion"])
+def test_an_edit_tells_where_its_phones_are_unknown(editor, sentence, recording, lips):
     """Noise says no words; a word that is wrong elsewhere in the transcript does not make the new ones unknown."""
-    plain, (_, clip, words) = TextEditPipeline(editor.nets, repair=Repair("none")), sentence
+    plain, (_, clip, words) = TextEditPipeline(editor.nets, lips=lips, repair=Repair("none")), sentence
     noise = 0.05 * np.random.default_rng(0).normal(size=len(recording.audio)).astype(np.float32)
     said = "bin blue by f seven soon"
     deaf = plain(clip, words, said, speech=replace(recording, audio=noise))
     assert "without knowing its phones" in deaf.notes[0]
     slip = [replace(words[0], text="Birmingham"), *words[1:]]
     assert "phones" not in plain(clip, slip, said.replace("bin", "Birmingham"), speech=recording).notes[0]
+
+
+@pytest.mark.parametrize("lips", ["diffusion", "regressor"])
+@pytest.mark.parametrize("fps", [50, 60, Fraction(30000, 1001)])
+def test_lips_move_alike_at_any_frame_rate(sentence, recording, fps, lips):
+    """The same edit of the same film, its frames and landmarks resampled in time."""
+    path, film, words = sentence
+    seen, sound = landmarks.track(Video(path)), speech.mono16k(film.audio, film.audio_rate)
+    said = footage.load(path, words).sound
+    editor, made = TextEditPipeline.from_pretrained(lips=lips), {}
+    for rate in (25, fps):
+        n = round(75 * rate / 25)
+        places = ((np.arange(n) + 0.5) * 25 / float(rate) - 0.5).clip(0, 74)
+        points = rows_at(seen.points, places).astype(np.float32)
+        track = landmarks.FaceTrack(points, np.ones(n, bool), seen.size, Fraction(rate))
+        shares = rows_at(said[:, 80:], places)
+        heard = np.concatenate([speech.log_mel(sound, rate, n), shares], 1)
+        first, last = (round(t * rate) for t in (1.0, 1.8))
+        window = Window(None, track, heard, words, first - 1, last, last - first)
+        lip = landmarks.head_fixed(editor.motion(window, samples=4))[:, landmarks.LIPS, :2]
+        made[rate] = lip[np.linspace(0, last - first - 1, 20).round().astype(int)]
+    moves = 100 * np.linalg.norm(made[25] - made[25].mean(0), axis=-1).mean()
+    assert metrics.lip_error(made[fps], made[25]) < 0.25 * moves  # at their own rate they are 0.45 off
 
 
 @pytest.mark.parametrize("lips", ["ridge", "regressor"])

@@ -169,6 +169,8 @@ def test_unknown_ways_are_refused():
         Repair("magic")
     with pytest.raises(EditError, match="reference='mine' is unknown; take nearest, border"):
         Repair(reference="mine")
+    with pytest.raises(EditError, match="order='sideways' is unknown; take warp_blend, interpolate_warp"):
+        Repair(order="sideways")
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ def done(words, spans):
     return [k for group in keys for k in group if k]
 
 
+def test_dashes_and_dots_part_words_as_they_do_where_speech_is_aligned():
+    assert tokens("well…soon — or re-do it…") == ["well…", "soon", "or", "re-do", "it…"]
+
+
 @given(lexicon, lexicon)
 def test_spans_turn_the_old_words_into_the_new(old, new):
     words, text = [Word(t, i, i + 0.5) for i, t in enumerate(old)], " ".join(new)

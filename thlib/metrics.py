@@ -106,15 +106,8 @@ def mouth_box(points: np.ndarray, *, height: float, width: float) -> tuple[slice
 def scale_error(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """log(size / reference's size) (T,) of faces (T, 478, 3) against (T or 1, 478, 3): 0.1 is about 10 % too large.
     Sizes are `landmarks.face_scale`, from rigid points alone: the face's height moves with the jaw (0.016 on unedited
-    clips). Trap: a pipeline that returns the source unchanged scores 0; read `motion_gain` beside it."""
+    clips). Trap: a pipeline that returns the source unchanged scores 0; ask what moves, too."""
     return np.log(face_scale(points) / face_scale(reference))
-
-
-def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
-    """Slope (least squares) and Pearson's r of a result's (T,) curve on its driver's; a still result has 0 and 0.
-    Trap: where the driver hardly moves both are noise; ask only what it does move."""
-    moved = driver - driver.mean()
-    return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
 
 
 def share_above(joins: Sequence[float], steps: np.ndarray, *, percentile: float = 95) -> float:

@@ -270,7 +270,7 @@ def of_motion(pair: Pair, tracks: dict[float, FaceTrack]) -> dict[str, float]:
     theirs, found, out = measures.motions(every(pair.theirs(1))), [measures.motions(t) for t in tracks.values()], {}
     for name, least in MOVES.items():
         if theirs[name].std() >= least:
-            gains = [metrics.motion_gain(f[name], theirs[name]) for f in found]
+            gains = [measures.motion_gain(f[name], theirs[name]) for f in found]
             out[f"{name} slope"], out[f"{name} r"] = np.mean(gains, axis=0)
     return out
 

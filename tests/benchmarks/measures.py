@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from thlib.landmarks import BLENDSHAPES, FaceTrack, ear, face_scale, head_angles
-from thlib.metrics import psnr
+from thlib.metrics import correlation, psnr
 
 
 def motions(track: FaceTrack) -> dict[str, np.ndarray]:
@@ -16,6 +16,13 @@ def motions(track: FaceTrack) -> dict[str, np.ndarray]:
     width = np.linalg.norm(track.points[:, 61] - track.points[:, 291], axis=-1) / face_scale(track.points)
     jaw = track.controls[:, BLENDSHAPES.index("jawOpen")]
     return {"jawOpen": jaw, "mouth width": width, "eyes": ear(track.points).mean(1), "yaw": head_angles(track)[:, 0]}
+
+
+def motion_gain(result: np.ndarray, driver: np.ndarray) -> tuple[float, float]:
+    """Slope (least squares) and Pearson's r of a result's (T,) curve on its driver's; a still result has 0 and 0.
+    Trap: where the driver hardly moves both are noise; ask only what it does move."""
+    moved = driver - driver.mean()
+    return float(moved @ result / max(moved @ moved, 1e-12)), correlation(result, driver)
 
 
 def identity(face: Sequence[np.ndarray], gallery: Sequence[np.ndarray]) -> int:

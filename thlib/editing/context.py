@@ -161,8 +161,7 @@ def fit_diffusion(
     """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known; methods.md 1.4).
     others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much; with
     others, people are varied, so that the network learns to take a person's ways from the context.
-    net: of another size or configuration, or one that `training.warm_start` has filled, whose basis is then kept.
-    folder: as in `training.train`."""
+    net: of another size or configuration, or warm-started: its basis is kept. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = MotionDiffusion() if net is None else net
     if not net.components.any():
@@ -194,13 +193,14 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
     pace = np.exp(rng.uniform(-AUGMENTED, AUGMENTED)) if rng.random() < 0.5 else 1.0
-    at = np.arange(0, len(rows) - 1 + 1e-6, pace)
-    at = at if len(at) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
-    at = at[rng.integers(len(at) - FRAMES + 1) :][:FRAMES]
-    mel, phones, clean = np.split(_at(rows, at), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
-    mel = _at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # a longer or shorter vocal tract
+    places = np.arange(0, len(rows) - 1 + 1e-6, pace)
+    places = places if len(places) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
+    places = places[rng.integers(len(places) - FRAMES + 1) :][:FRAMES]
+    mel, phones, clean = np.split(rows_at(rows, places), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
+    throat = (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)  # a longer or shorter one
+    mel = rows_at(mel.T, throat).T
     if groups[1]:
-        drift = _at(DRIFT * spread * rng.standard_normal((4, len(spread))), np.linspace(0, 3, FRAMES))
+        drift = rows_at(DRIFT * spread * rng.standard_normal((4, len(spread))), np.linspace(0, 3, FRAMES))
         clean = still + np.exp(GAIN * rng.standard_normal()) * (clean - still) + drift
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
@@ -214,10 +214,11 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     return [*(torch.from_numpy(np.float32(part)) for part in (sound, clean, context)), torch.from_numpy(edit)]
 
 
-def _at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Rows (N, ...) read at fractional places (M,)."""
-    low = places.astype(int).clip(max=len(rows) - 2)
-    return rows[low] + (places - low)[:, None] * (rows[low + 1] - rows[low])
+def rows_at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Rows (N, ...) read at fractional places (M,); NaN only where a row that counts is."""
+    low, high = np.floor(places).astype(int), np.ceil(places).astype(int)
+    share = (places - low).reshape(-1, *[1] * (rows.ndim - 1))
+    return rows[low] + share * (rows[high] - rows[low])
 
 
 def _loss(net: MotionDiffusion, sound: Tensor, clean: Tensor, context: Tensor, edit: Tensor):

@@ -115,6 +115,7 @@ def fit_regressor(
     torch.manual_seed(seed)
     net = with_basis(LipNet(), footage) if init is None else warm_start(LipNet(), init)
     clips = [(standardised(f.mel), encode(net, f.motion), f.visible) for f in footage]
+    clips = [[np.pad(one, [(0, max(0, 64 - len(one))), (0, 0)][: one.ndim], "edge") for one in clip] for clip in clips]
     series = [[torch.from_numpy(one) for one in kind] for kind in zip(*clips)]
 
     def loss(net: LipNet, batch: list[torch.Tensor]) -> torch.Tensor:
@@ -127,7 +128,7 @@ def fit_regressor(
 
     def batch(rng: np.random.Generator, _: int) -> list[torch.Tensor]:
         picks = rng.integers(0, len(footage), 32)
-        starts = [rng.integers(0, len(footage[i].mel) - 64 + 1) for i in picks]
+        starts = [rng.integers(0, len(series[0][i]) - 64 + 1) for i in picks]
         return [torch.stack([one[i][s : s + 64] for i, s in zip(picks, starts)]) for one in series]
 
     settings = Settings(steps, lr=2e-3, weight_decay=0.02, ema=0, seed=seed)
@@ -155,7 +156,7 @@ def between(motion: Array, *, rest: Array, left: Array | None, right: Array | No
     for k, real in ends if n else ():
         jump = spoken[min(k, n - 1)] - real
         excess = 1 - pace / max(np.linalg.norm(jump[LIPS], axis=-1).mean(), 1e-9)
-        spoken = spoken - np.exp(1 - np.abs(frames - k)) * max(excess, 0.0) * jump
+        spoken = spoken - np.exp((1 - np.abs(frames - k)) / SETTLE) * max(excess, 0.0) * jump
     return (base + mouth_mask()[:, None] * (spoken - base)).astype(np.float32)
 
 

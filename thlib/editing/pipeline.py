@@ -14,15 +14,16 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from thlib import provenance
-from thlib.clip import Clip, Video, Word, splice_clip, write
+from thlib.clip import MAX_BYTES, Clip, Video, Word, splice_clip, write
 from thlib.editing import frames as stage2
-from thlib.editing.context import MotionDiffusion
+from thlib.editing.context import MotionDiffusion, rows_at
 from thlib.editing.motion import LipNet, between, heads_between
 from thlib.editing.refine import Crops, MouthNet, Repair, heard, repaired
 from thlib.editing.script import diff
@@ -38,6 +39,7 @@ CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
+LIP_RATE = 25  # frames a second at which lips are moved, whatever the video's rate: networks know no other
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -178,8 +180,9 @@ class TextEditPipeline:
             if (seconds := float(patch.n_frames / fps)) > LONGEST:
                 what = f"{' '.join(w.text for w in patch.words)!r} lasts {seconds:.1f} s"
                 raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")
-        low, high = (round(k + sign * (CONTEXT + 1) * fps) for k, sign in ((found[0].k0, -1), (found[-1].k1, 1)))
-        low = max(0, low) // 2000 * 2000  # a frame that begins with a sample, at all usual rates
+        reach = (CONTEXT + 1) * fps
+        low, high = max(0, round(found[0].k0 - reach)), round(found[-1].k1 + reach)
+        low -= low % (source.audio_rate / fps).denominator  # a frame that begins with a sample
         new = [((p.k0 - low) / fps, (p.k1 - low) / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound, said = splice_clip(sound.cut(low, min(total, high)), new), retime(words, found)
         told = Speech(sound.mono16k(), shifted(said, -low / fps), ())
@@ -192,7 +195,7 @@ class TextEditPipeline:
             new = sound.cut(first + moved - low, first + moved - low + window.n)
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
-            deaf = patch.words and self.lips is None and not window.sound[:, MEL_BANDS:].any()
+            deaf = patch.words and (self.lips or "diffusion") == "diffusion" and not window.sound[:, MEL_BANDS:].any()
             notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf))
             moved += patch.n_frames - (patch.k1 - patch.k0)
         how = f"{method}, lips by {self.lips or method}"
@@ -207,7 +210,9 @@ class TextEditPipeline:
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
-        begin, end = max(0, round(first - CONTEXT * fps)), min(total, round(last + CONTEXT * fps))
+        room = (MAX_BYTES // (3 * prod(source.size)) - (last - first)) / 2  # frames on each side, in memory
+        reach = min(CONTEXT * fps, max(room, fps / 2))
+        begin, end = max(0, round(first - reach)), min(total, round(last + reach))
         clip = source.cut(begin, end) if isinstance(source, Clip) else source.window(begin / fps, end / fps)
         n = end - begin + patch.n_frames - (patch.k1 - patch.k0)  # frames of the window afterwards
         start, stop = (begin + moved) / fps, (begin + moved + n) / fps
@@ -228,14 +233,16 @@ class TextEditPipeline:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real footage.
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
         net, real, points = self.nets[self.lips or "diffusion"], window.footage, window.track.points
+        n, m = len(window.sound), round(len(window.sound) * LIP_RATE / window.track.fps)
+        there, back = (((np.arange(a) + 0.5) * b / a - 0.5).clip(0, b - 1) for a, b in ((m, n), (n, m)))
+        sound, around, edit = (rows_at(rows, there) for rows in (window.sound, window.motion, window.edit * 1.0))
         if isinstance(net, MotionDiffusion):
-            motion = net.motion(window.sound, window.motion, edit=window.edit, samples=samples, seed=seed).mean(0)
+            motion = net.motion(sound, around, edit=edit > 0, samples=samples, seed=seed).mean(0)
         else:
-            motion = net.predict(window.mel)
-        motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")
+            motion = net.predict(sound[:, :MEL_BANDS])
+        motion = np.pad(np.nan_to_num(rows_at(motion, back)), ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
-        left, right = window.border(real.fixed)
-        pace = np.percentile(motion_steps(real.fixed[:, LIPS]), 90)
+        (left, right), pace = window.border(real.fixed), np.percentile(motion_steps(real.fixed[:, LIPS]), 90)
         fixed = between(motion, rest=real.rest, left=left, right=right, pace=pace)
         head = Head.fit(points, shape=real.shape)
         return heads_between(head, left=window.left, right=window.right, n=window.n).unfix(fixed)

@@ -61,7 +61,8 @@ class Repair:
     samples: int = 1
 
     def __post_init__(self):
-        for name, choices in {"refine": NETS, "reference": ("nearest", "border")}.items():
+        orders = "warp_blend", "interpolate_warp"
+        for name, choices in {"refine": NETS, "reference": ("nearest", "border"), "order": orders}.items():
             if getattr(self, name) not in choices:
                 raise EditError(f"{name}={getattr(self, name)!r} is unknown; take {', '.join(choices)}.")
 
@@ -324,8 +325,7 @@ def fit_repair(
 
 
 def _drawn_lesson(rng: np.random.Generator, lessons: Sequence[Lessons]) -> list[Tensor]:
-    """Pictures (9, h, w), sound and truth (3, h, w) of a random frame, in other colours and louder or softer, half of
-    them mirrored."""
+    """Pictures (9, h, w), sound and truth (3, h, w) of a random frame, its colours and level changed, half mirrored."""
     lesson = lessons[rng.integers(len(lessons))]
     k, turn = rng.integers(len(lesson.truth)), rng.choice([1, -1])
     gain, lift = np.exp(rng.normal(0, 0.1) + rng.normal(0, 0.1, 3)), rng.normal(0, 0.1)

@@ -27,7 +27,7 @@ def tokens(text: str) -> list[str]:
     """The words of a text as written, punctuation on them; dashes separate, tokens without a letter or digit go.
     >>> tokens("Place red — now, please.")
     ['Place', 'red', 'now,', 'please.']"""
-    return [token for token in re.split(r"[\s–—]+", text) if key(token)]
+    return [token for token in re.split(r"[\s–—]+|(?<=…)(?=\w)", text) if key(token)]
 
 
 def diff(words: Sequence[Word], edited_text: str) -> list[Span]:

@@ -85,8 +85,7 @@ def shifted(words: Sequence[Word], seconds: Fraction) -> list[Word]:
 
 
 class _Piece(namedtuple("_Piece", "audio words lead start end tail source note", defaults=("kept", ""))):
-    """Words of a recording, audio (S, C) at the clip's rate, from `start` to `end`, no other word from `lead` to `tail`
-    (its own seconds)."""
+    """Words of a recording, audio (S, C), from `start` to `end`, no other word from `lead` to `tail`, its seconds."""
 
     def read(self, first: int, last: int, tone: np.ndarray) -> np.ndarray:
         """Samples [first, last) of the recording, room tone where it has none: (last - first, C)."""

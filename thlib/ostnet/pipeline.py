@@ -43,8 +43,7 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[Array, FaceTra
     image  a picture file, an array that is grey, RGB or RGBA (laid on white), or a video file: its first frame. Where
            `name.track.npz` lies beside the file, its first frame is the face.
     face   counted from the left, 0 first, where the picture shows several.
-    MediaError for what is no picture; FaceError where there is no face, more than one and no `face`, or one of less
-    than `SMALLEST` pixels."""
+    MediaError for what is no picture; FaceError for no face, several and no `face`, or one below `SMALLEST` pixels."""
     pixels = _pixels(image)
     if isinstance(image, str | Path) and beside(image).is_file():
         return pixels, _large(FaceTrack.load(beside(image)).window(0, 1), "picture", SMALLEST)
