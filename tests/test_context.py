@@ -179,5 +179,11 @@ def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
     assert (edits.min(), edits.max()) == (8, context.LONGEST)
     assert all(given[edit].isnan().all() for _, _, given, edit in drawn)
     assert all(torch.equal(given[~given.isnan()], clean[~given.isnan()]) for _, clean, given, _ in drawn)
+    phones = [np.concatenate([row[:, :80], np.full((len(row), 39), 1 / 39), row[:, 119:]], 1) for row in rows]
+    for others, share in ((phones, 0.3), ([], 0)):
+        told = [context._stretch(rng, [phones, others], np.zeros(4), np.ones(4))[0] for _ in range(600)]
+        mute = np.array([not sound[:, :80].any() for sound in told])
+        assert abs(mute.mean() - share) < 0.06
+        assert np.mean([bool(sound[:, 80:].any()) for sound in told]) > 0.8
     sizes = [float(clean.std(0).mean()) for _, clean, *_ in drawn]
     assert np.percentile(sizes, 95) > 1.5 * np.percentile(sizes, 5)  # people move more and less

@@ -8,7 +8,7 @@ import pytest
 
 from thlib import data, footage, landmarks, metrics, provenance, speech
 from thlib.clip import Clip, Video, Word, read
-from thlib.editing import TextEditPipeline
+from thlib.editing import TextEditPipeline, pipeline
 from thlib.editing.context import rows_at
 from thlib.editing.pipeline import WEIGHTS, Window
 from thlib.editing.refine import Repair
@@ -139,6 +139,18 @@ def test_an_edit_tells_where_its_phones_are_unknown(editor, sentence, recording,
     assert "without knowing its phones" in deaf.notes[0]
     slip = [replace(words[0], text="Birmingham"), *words[1:]]
     assert "phones" not in plain(clip, slip, said.replace("bin", "Birmingham"), speech=recording).notes[0]
+
+
+def test_context_shrinks_to_what_memory_holds(editor, sentence, recording, monkeypatch):
+    path, clip, words = sentence
+    monkeypatch.setattr(pipeline, "MAX_BYTES", 60 * 3 * 360 * 288)  # 60 of its 75 frames
+    asked = []
+    monkeypatch.setattr(
+        Video, "window", lambda self, a, b: asked.append(round(25 * (b - a))) or clip.cut(*map(round, (25 * a, 25 * b)))
+    )
+    out = editor(Video(path), words, "bin blue by f seven soon", speech=recording)
+    assert 25 < asked[0] <= 60
+    assert len(out.pieces[0][2].frames) > 10
 
 
 @pytest.mark.parametrize("lips", ["diffusion", "regressor"])

@@ -1,8 +1,7 @@
 """Stage 1 of text-based editing: dynamic weighted in-context diffusion, from sound and real motion beside it to lips.
 
-After Han et al. 2024 ("Text-based talking video editing with cascaded conditional diffusion"); what they leave open is
-built as methods.md 1.4 recommends. The network works on codes in a linear basis of the landmarks' displacement from the
-speaker's resting face. Context is given clean at every step, so it comes out as it went in."""
+After Han et al. 2024 (arXiv 2407.14841); what they leave open is ours, and switchable. The network works on codes in a
+linear basis of displacement from the resting face. Context is given clean at every step: it comes out as it went in."""
 
 # B batch  T frames  K basis size  M features of sound: 80 mel bands, 39 phones  W width
 import itertools
@@ -29,7 +28,7 @@ FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
 QUIET = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
-GAIN, DRIFT = 0.3, 0.25  # how far people differ: log size of all motion; slow drift, in deviations of each code
+GAIN, WAYS, DRIFT = 0.3, 0.3, 0.25  # how far people differ: log size of all motion; how codes mix; slow drift
 
 
 def sinusoids(values: Tensor, size: int) -> Tensor:
@@ -158,12 +157,12 @@ def _features(sound: Array) -> Array:
 def fit_diffusion(
     footage: Sequence, settings: Settings, *, others: Iterable = (), net: ModelMixin = None, folder: Path | None = None
 ) -> MotionDiffusion:
-    """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known; methods.md 1.4).
+    """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known).
     others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much; with
     others, people are varied, so that the network learns to take a person's ways from the context.
     net: of another size or configuration, or warm-started: its basis is kept. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
-    net = MotionDiffusion() if net is None else net
+    net = net or MotionDiffusion()
     if not net.components.any():
         with_basis(net, footage)
         spread = np.concatenate([encode(net, f.motion)[f.visible] for f in footage]).std(0)
@@ -187,8 +186,8 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
 
 def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], still, spread) -> list[Tensor]:
     """Sound (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
-    Half are faster or slower, all by other throats; with a second group, by people who move more or less than the codes
-    `still` (K,) and drift by `spread` (K,). One in ten each lacks sound, a side or all context, one in seven phones."""
+    Half are faster or slower, all by other throats; with a second group by people who move otherwise from `still` (K,)
+    and drift by `spread` (K,), 3 in 10 only phones. 1 in 10 each lacks sound, a side or all context, 1 in 7 phones."""
     real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
@@ -197,11 +196,12 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     places = places if len(places) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
     places = places[rng.integers(len(places) - FRAMES + 1) :][:FRAMES]
     mel, phones, clean = np.split(rows_at(rows, places), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
-    throat = (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)  # a longer or shorter one
-    mel = rows_at(mel.T, throat).T
+    mel = rows_at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # of another throat
     if groups[1]:
-        drift = rows_at(DRIFT * spread * rng.standard_normal((4, len(spread))), np.linspace(0, 3, FRAMES))
-        clean = still + np.exp(GAIN * rng.standard_normal()) * (clean - still) + drift
+        k, normal = len(spread), rng.standard_normal
+        ways = np.diag(np.exp(WAYS * normal(k))) + WAYS * normal((k, k)) / k**0.5
+        drift = rows_at(DRIFT * spread * normal((4, k)), np.linspace(0, 3, FRAMES))
+        clean = still + np.exp(GAIN * normal()) * ((clean - still) / spread @ ways * spread) + drift
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
@@ -209,6 +209,7 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     hidden |= (less < 0.15) & (np.arange(FRAMES) < first)
     hidden |= (less < 0.1 or 0.15 < less < 0.2) & (np.arange(FRAMES) >= first)
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
+    mel = mel * (not groups[1] or rng.random() > 0.3 or not phones.any())  # phones are the same in every voice
     sound = np.concatenate([mel, phones * (rng.random() > 1 / 7)], 1) * (np.nan if rng.random() < 0.1 else 1)
     context = np.where(hidden[:, None], np.nan, clean)
     return [*(torch.from_numpy(np.float32(part)) for part in (sound, clean, context)), torch.from_numpy(edit)]

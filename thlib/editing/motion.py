@@ -26,7 +26,7 @@ from thlib.training import Settings, train, warm_start
 
 Array = np.ndarray
 SCALE = 100.0  # codes are in % of the eye corners, which keeps gradients and penalties of a handy size
-SETTLE = 3.0  # frames after which a border's residual has faded to 1/e (methods.md 1.4: exp(-d/4))
+SETTLE = 3.0  # frames after which a border's residual has faded to 1/e
 
 
 def mouth_mask() -> np.ndarray:

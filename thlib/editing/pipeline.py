@@ -98,6 +98,10 @@ class Window(namedtuple("Window", "clip track sound words left right n")):
     words        the footage's own, in seconds from the window's start."""
 
     mel = property(lambda self: self.sound[:, :MEL_BANDS], doc="Log-mel (T', B) of the new sound.")
+    since = property(
+        lambda self: np.arange(len(self.sound)) - self.left - 1, doc="Frames (T',) since the first new one."
+    )
+    edit = property(lambda self: (self.since >= 0) & (self.since < self.n), doc="Which frames (T',) are new.")
 
     @cached_property
     def footage(self) -> Footage:
@@ -107,12 +111,6 @@ class Window(namedtuple("Window", "clip track sound words left right n")):
         gone = np.zeros((self.right - self.left - 1, self.mel.shape[1]), self.mel.dtype)
         mel = np.concatenate([self.mel[: self.left + 1], gone, self.mel[self.left + 1 + self.n :]])
         return Footage.of("window", replace(self.track, visible=stays), mel=mel, words=self.words)
-
-    @property
-    def edit(self) -> np.ndarray:
-        """Which frames (T',) are new."""
-        at = np.arange(len(self.mel))
-        return (at > self.left) & (at <= self.left + self.n)
 
     @property
     def motion(self) -> np.ndarray:
@@ -210,8 +208,8 @@ class TextEditPipeline:
         first, last = _reach(patch, fps, total)
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
-        room = (MAX_BYTES // (3 * prod(source.size)) - (last - first)) / 2  # frames on each side, in memory
-        reach = min(CONTEXT * fps, max(room, fps / 2))
+        room = MAX_BYTES // (3 * prod(source.size)) - (last - first) - 2  # frames beside the edit, in memory
+        reach = min(CONTEXT * fps, max(room, fps) / 2)
         begin, end = max(0, round(first - reach)), min(total, round(last + reach))
         clip = source.cut(begin, end) if isinstance(source, Clip) else source.window(begin / fps, end / fps)
         n = end - begin + patch.n_frames - (patch.k1 - patch.k0)  # frames of the window afterwards

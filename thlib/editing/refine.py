@@ -151,7 +151,7 @@ def _resized(picture: Array, size: Array) -> Array:
 
 
 def _drawn(points: Array, box: Array) -> Array:
-    """The landmark image uint8 (h, w): contours of lips and face, the inner mouth filled (methods.md 1.2)."""
+    """The landmark image uint8 (h, w): contours of lips and face, the inner mouth filled."""
     canvas, lines = np.zeros(SIZE[::-1], np.uint8), _contours(points, box)
     cv2.fillPoly(canvas, lines["inner"], 110, cv2.LINE_AA, shift=4)
     for name in ("oval", "outer", "inner"):

@@ -26,7 +26,7 @@ from thlib.speech import Speech, say
 NEAR = 4.0  # seconds around an edit on which level, tilt and room tone are measured
 FADE, SLOPE, LONGEST = 0.010, 0.003, 0.1  # seconds of a fade: between equal levels, more for every dB, at most
 REACH = 0.035  # seconds by which a fade's middle may lie inside a word, at most a third of it: word times err as much
-BRIDGE = 0.2  # seconds of a patch at least: a deletion needs frames between two mouths (methods.md 1.3)
+BRIDGE = 0.2  # seconds of a patch at least: a deletion needs frames between two mouths
 APART = 0.2  # seconds between two patches at least; closer spans share one
 HOP, WINDOW, BANDS = 0.0025, 0.012, 24  # seconds, seconds, mel bands of the analysis
 
