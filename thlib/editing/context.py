@@ -159,7 +159,7 @@ def fit_diffusion(
 ) -> MotionDiffusion:
     """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known).
     others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much; with
-    others, people are varied, so that the network learns to take a person's ways from the context.
+    others, people are varied: whom it never saw it moves better, by context, and worse whom it did (the card's table).
     net: of another size or configuration, or warm-started: its basis is kept. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = net or MotionDiffusion()
