@@ -84,14 +84,14 @@ def shifted(words: Sequence[Word], seconds: Fraction) -> list[Word]:
     return [Word(word.text, word.start + float(seconds), word.end + float(seconds)) for word in words]
 
 
-class _Piece(namedtuple("_Piece", "audio words lead start end tail source note", defaults=("kept", ""))):
-    """Words of a recording, audio (S, C), from `start` to `end`, no other word from `lead` to `tail`, its seconds."""
+class _Piece(namedtuple("_Piece", "audio words lead start end tail source note gain", defaults=("kept", "", 1.0))):
+    """Words of a recording, audio (S, C) by `gain`, `start` to `end`, no other word from `lead` to `tail`, its seconds."""
 
     def read(self, first: int, last: int, tone: np.ndarray) -> np.ndarray:
         """Samples [first, last) of the recording, room tone where it has none: (last - first, C)."""
         out = tone[np.arange(first, last) % len(tone)]
         a, b = max(first, 0), max(min(last, len(self.audio)), 0)
-        out[a - first : b - first] = self.audio[a:b]
+        out[a - first : b - first] = self.gain * self.audio[a:b]
         return out
 
     def spare(self, k: int) -> float:
@@ -143,9 +143,10 @@ def _from_footage(clip: Clip, words: Sequence[Word], span: Span) -> list[_Piece]
             return []
         run = max(runs, key=lambda run: (len(run.new), _likeness(words, run, context[at : at + len(run.new) + 2])))
         at += len(run.new)
-        audio = clip.audio * np.clip(level / _level(clip, words, run), 0.5, 2)
+        gain = np.clip(level / _level(clip, words, run), 0.5, 2)
         note = f'The sound of "{" ".join(run.new)}" is that at {words[run.first].start:.2f} s of the same footage.'
-        pieces.append(_piece(audio, clip.audio_rate, words, run.first, run.last).saying(run.new, "footage", note))
+        piece = _piece(clip.audio, clip.audio_rate, words, run.first, run.last).saying(run.new, "footage", note)
+        pieces.append(piece._replace(gain=gain))
     return pieces
 
 
