@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from thlib import data, footage
+from thlib import clip, data, footage, metrics
 from thlib.clip import Word
 from thlib.errors import FaceError
 from thlib.landmarks import LIPS, FaceTrack, neutral
@@ -37,6 +37,19 @@ def test_a_real_clip_has_lips_that_move_with_its_words(mirror):
     moves = 100 * np.linalg.norm(f.motion[:, LIPS, :2], axis=-1).mean(1)
     assert moves[f.spoken].mean() > 1
     assert np.abs(f.motion[f.spoken].mean(0)).max() < 1e-5
+
+
+@pytest.mark.parametrize("fps", [60, 20])
+def test_a_clip_of_another_rate_teaches_at_25_frames_a_second(mirror, fps, tmp_path):
+    """Frames repeated or left out: the same film, the same sound, the same lips."""
+    words, film = read_align(data.path("grid-s1/bbbf6n.align")), clip.read(data.path("grid-s1/bbbf6n.mpg"))
+    index = (np.arange(3 * fps) * 25 + 12) // fps
+    path = clip.write(tmp_path / "film.mp4", clip.Clip(film.frames[index], Fraction(fps), film.audio, film.audio_rate))
+    other, f = footage.load(path, words), footage.load(data.path("grid-s1/bbbf6n.mpg"), words)
+    assert other.sound.shape == f.sound.shape
+    assert np.corrcoef(other.sound[5:-5].ravel(), f.sound[5:-5].ravel())[0, 1] > 0.98
+    lips = [metrics.opening(one.fixed[:, LIPS, :2]) for one in (other, f)]
+    assert np.corrcoef(*lips)[0, 1] > (0.97 if fps > 25 else 0.9)
 
 
 def test_a_clip_that_hardly_shows_a_face_is_refused(mirror):

@@ -31,7 +31,6 @@ Emotion = Annotated[str, typer.Option(help="angry, disgust, fear, happy, neutral
 Intensity = Annotated[float, typer.Option(help="of the emotion, 0 to 1.5")]
 Identity = Annotated[int, typer.Option(help="which presenter")]
 Made = Annotated[Path, typer.Option("--out", "-o", help="the new video (.mp4)")]
-Talks = Annotated[list[Path] | None, typer.Argument(help="people talking, words in .TextGrid beside; default: GRID")]
 Badge = Annotated[bool, typer.Option(help="the visible mark on generated frames")]
 
 
@@ -159,7 +158,7 @@ def reenact(
 def train(
     model: Annotated[str, typer.Argument(help="editing.motion (diffusion), editing.frames or editing.regressor")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the weights; training goes on from there")],
-    videos: Talks = None,
+    videos: Annotated[list[Path] | None, typer.Argument(help="people talking (.TextGrid beside), or GRID")] = None,
     steps: int = 800,
     init: Annotated[Path | None, typer.Option(help="folder of weights to start from")] = None,
     presenters: Annotated[int, typer.Option(help="presenters to learn from too, but for the regressor")] = 100,

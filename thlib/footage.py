@@ -4,6 +4,7 @@
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,7 @@ from thlib.errors import FaceError, MediaError
 from thlib.landmarks import FaceTrack, Head, track
 from thlib.speech import PHONES, heard_phones, log_mel, read_align
 
+LIP_RATE = 25  # frames a second at which lips are learned and moved, whatever the video's rate
 ENOUGH = 0.8  # share of frames that must show the face for a clip to teach anything
 
 
@@ -49,20 +51,23 @@ class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken p
         """Log-mel and shares of phones (T, B + 39), which are 0 where neither phones nor words and video are known."""
         if (phones := self.phones) is None and self.path and self.words:
             video, key = Video(self.path), [data.sha256(self.path), str(self.words)]
-            asked = mono16k(video.audio, video.audio_rate), self.words, video.fps, len(self.mel)
+            asked = mono16k(video.audio, video.audio_rate), self.words, LIP_RATE, len(self.mel)
             phones = data.cached("shares", key, lambda: {"phones": heard_phones(*asked)})["phones"]
         return np.concatenate([self.mel, np.zeros((len(self.mel), len(PHONES))) if phones is None else phones], 1)
 
 
 def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
-    """Track a file (from the cache where it was tracked before) and compute its log-mel.
+    """Track a file (from the cache where it was tracked before), at `LIP_RATE`, and compute its log-mel.
     FaceError where fewer than 80 % of the frames show the face, MediaError for a silent video."""
     if (video := Video(path)).silent:
         raise MediaError(f"{path} has no sound: give a video with a sound track.")
     found = track(video)
     if (share := found.visible.mean()) < ENOUGH:
         raise FaceError(f"{path} shows a face in {share:.0%} of its frames; {ENOUGH:.0%} are needed.")
-    mel = log_mel(mono16k(video.audio, video.audio_rate), video.fps, video.n_frames)
+    step = float(video.fps / LIP_RATE)
+    index = np.arange(step / 2, video.n_frames, step).astype(int)
+    mel = log_mel(mono16k(video.audio, video.audio_rate), LIP_RATE, len(index))
+    found = replace(found.picked(index), fps=LIP_RATE)
     return Footage.of(Path(path).stem, found, mel=mel, words=words)._replace(path=Path(path))
 
 

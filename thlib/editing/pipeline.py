@@ -29,7 +29,7 @@ from thlib.editing.refine import Crops, MouthNet, Repair, heard, repaired
 from thlib.editing.script import diff
 from thlib.editing.sound import Patch, patches, retime, shifted
 from thlib.errors import DataError, EditError, FaceError
-from thlib.footage import Footage
+from thlib.footage import LIP_RATE, Footage
 from thlib.landmarks import LIPS, FaceTrack, Head, beside, faces, track
 from thlib.metrics import motion_steps
 from thlib.speech import MEL_BANDS, Speech, heard_phones, log_mel, write_textgrid
@@ -39,7 +39,6 @@ CONTEXT = 4.0  # seconds of real footage read on each side of an edit
 MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
-LIP_RATE = 25  # frames a second at which lips are moved, whatever the video's rate: networks know no other
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -98,10 +97,7 @@ class Window(namedtuple("Window", "clip track sound words left right n")):
     words        the footage's own, in seconds from the window's start."""
 
     mel = property(lambda self: self.sound[:, :MEL_BANDS], doc="Log-mel (T', B) of the new sound.")
-    since = property(
-        lambda self: np.arange(len(self.sound)) - self.left - 1, doc="Frames (T',) since the first new one."
-    )
-    edit = property(lambda self: (self.since >= 0) & (self.since < self.n), doc="Which frames (T',) are new.")
+    edit = property(lambda self: np.isin(np.arange(len(self.mel)) - self.left - 1, range(self.n)), doc="New? (T',)")
 
     @cached_property
     def footage(self) -> Footage:

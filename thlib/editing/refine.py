@@ -253,7 +253,7 @@ class Lessons(namedtuple("Lessons", "pictures sound truth")):
 
 def lessons(footage: Iterable[Footage], performances: Iterable = (), *, runs: int = 2) -> list[Lessons]:
     """`runs` lessons of every video in `footage` (each has a path), and of every `Performance` of the presenter."""
-    real = ((read(f.path), track(Video(f.path)), f.mel) for f in footage)
+    real = (((c := read(f.path)), track(Video(f.path)), log_mel(c.mono16k(), c.fps, c.n_frames)) for f in footage)
     drawn = ((p.clip, p.track, log_mel(p.speech.audio, p.clip.fps, p.clip.n_frames)) for p in performances)
     return [Lessons.of(*one, seed=runs * i + k) for i, one in enumerate(chain(real, drawn)) for k in range(runs)]
 

@@ -85,7 +85,7 @@ def shifted(words: Sequence[Word], seconds: Fraction) -> list[Word]:
 
 
 class _Piece(namedtuple("_Piece", "audio words lead start end tail source note gain", defaults=("kept", "", 1.0))):
-    """Words of a recording, audio (S, C) by `gain`, `start` to `end`, no other word from `lead` to `tail`, its seconds."""
+    """Words of a recording, audio (S, C) by `gain`, `start` to `end`, in its seconds; `lead` to `tail` has no other."""
 
     def read(self, first: int, last: int, tone: np.ndarray) -> np.ndarray:
         """Samples [first, last) of the recording, room tone where it has none: (last - first, C)."""
