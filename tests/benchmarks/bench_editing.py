@@ -87,13 +87,15 @@ def picture_rows(cases, models, score) -> dict[str, list[dict[str, float]]]:
     rows: dict[str, list[dict[str, float]]] = {}
     movers = [name for name, net in models["seen"].items() if not isinstance(net, MouthNet)]
     editors = {f"classic, {n}": TextEditPipeline(models["seen"], lips=n, repair=WAYS["classic"]) for n in movers}
+    stranger = TextEditPipeline(models["unseen"], lips="regressor", repair=WAYS["classic"])
+    editors |= {"classic, regressor, unseen": stranger}
     editors |= {f"ours, {column}": TextEditPipeline(nets) for column, nets in models.items()}
     for case in cases:
         for name, make in protocol.held(case).items():
             rows.setdefault(name, []).append(score(case, make()))
         for name, editor in editors.items():
             rows.setdefault(name, []).append(score(case, protocol.made(case, editor)))
-        for name in ("regressor", "diffusion"):
+        for name in ("regressor", "diffusion", "regressor, unseen"):
             warped = protocol.warped(case, editors[f"classic, {name}"].motion(case.window))
             rows.setdefault(f"warp only, {name}", []).append(score(case, warped))
     return rows
