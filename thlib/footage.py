@@ -29,7 +29,7 @@ def mean_shape(points: np.ndarray) -> np.ndarray:
 
 class Footage(namedtuple("Footage", "name words mel fixed shape visible spoken path phones", defaults=[None, None])):
     """One speaker's clip, ready for learning.
-    name, words; mel (T, B) log-mel at the video's rate; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
+    name, words; mel (T, B) log-mel, a row a frame; fixed (T, 478, 3) landmarks head-fixed to the speaker's own
     `shape` (478, 3); visible (T,) bool; spoken (T,) bool: visible frames inside words; path: of its video, if any;
     phones: shares of its frames (T, 39), see `speech.phone_shares`; None: `sound` finds them in the video."""
 

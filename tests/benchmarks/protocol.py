@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from thlib import clip, data, metrics
-from thlib.editing.context import MotionDiffusion
+from thlib.editing.context import MotionDiffusion, rows_at
 from thlib.editing.frames import inbetween
 from thlib.editing.pipeline import TextEditPipeline, Window
 from thlib.footage import Footage, grid
@@ -85,8 +85,7 @@ def said_again(case: Case, others: Sequence[Footage]) -> np.ndarray | None:
     lips = again.fixed[:, LIPS, :2] - again.fixed[slice(*_shared(again)), LIPS, :2].mean(0)
     old, new = ([t for span in frames_of(f.words, 25)[4:] for t in span] for f in (again, case.truth))
     places = np.interp(np.arange(case.at, case.at + case.window.n) + 0.5, new, old) - 0.5
-    low = np.clip(places.astype(int), 0, len(lips) - 2)
-    return lips[low] + (places - low)[:, None, None] * (lips[low + 1] - lips[low])
+    return rows_at(lips, places.clip(0, len(lips) - 1))
 
 
 def _shared(f: Footage) -> tuple[int, int]:

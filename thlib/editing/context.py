@@ -27,7 +27,6 @@ REACH = 32  # frames that attention sees on each side: it knows no others, so a 
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
-QUIET = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
 GAIN, WAYS, DRIFT = 0.3, 0.3, 0.25  # how far people differ: log size of all motion; how codes mix; slow drift
 
 
@@ -42,6 +41,8 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     weights: how context and sound are mixed, "dynamic" (learned from place, length, noise level and noisy motion),
     "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none". masked: the loss
     sees the edited frames alone, else all. The paper's size, as far as known: width 512, layers 8."""
+
+    quiet = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
 
     @register_to_config
     def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
@@ -132,7 +133,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
         for away in borders(edit):
             beside = (~context[..., 0].isnan() & (away <= 0)).any(1, keepdim=True)
-            noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / QUIET))[..., None]
+            noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / self.quiet))[..., None]
         return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
 
     def kept(self, context: Tensor, edit: Tensor) -> Tensor:

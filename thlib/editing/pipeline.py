@@ -174,8 +174,7 @@ class TextEditPipeline:
             if (seconds := float(patch.n_frames / fps)) > LONGEST:
                 what = f"{' '.join(w.text for w in patch.words)!r} lasts {seconds:.1f} s"
                 raise EditError(f"{what}; an edit may have {LONGEST:.0f} s: split it into shorter ones.")
-        reach = (CONTEXT + 1) * fps
-        low, high = max(0, round(found[0].k0 - reach)), round(found[-1].k1 + reach)
+        low, high = max(0, round(found[0].k0 - (CONTEXT + 1) * fps)), round(found[-1].k1 + (CONTEXT + 1) * fps)
         low -= low % (source.audio_rate / fps).denominator  # a frame that begins with a sample
         new = [((p.k0 - low) / fps, (p.k1 - low) / fps, _dark(p.n_frames, p.audio, sound)) for p in found]
         sound, said = splice_clip(sound.cut(low, min(total, high)), new), retime(words, found)
