@@ -163,6 +163,23 @@ def test_it_learns_the_sound_and_the_context(trained, clips):
     assert follows[[0, -1]].mean() > max(0.05, 1.5 * follows[8:-8].mean()), follows
 
 
+def test_stretches_rest_where_the_lips_rest_beside_the_edit(clips):
+    """As in an edit, whose own frames are not known. Codes all higher are the same stretch; silence does not count."""
+    rows, rng = context._series(net_with(clips), clips[3]), np.random.default_rng
+    rows = np.pad(rows, ((0, 40), (0, 0)), mode="edge")
+    at, codes = np.arange(len(rows)), slice(-4, None)
+    for seed in range(20):
+        plain, moved = rows.copy(), rows.copy()
+        moved[:, codes] += 5
+        a, b = (context._stretch(rng(seed), [[r], []], np.zeros(4), np.ones(4)) for r in (plain, moved))
+        np.testing.assert_allclose(a[1], b[1], atol=1e-4)
+        plain[:, codes] = 0
+        silent = plain.copy()
+        silent[at % 2 == 0, 0], silent[at % 2 == 0, codes] = 0, -9  # frames without speech do not count
+        quiet = context._stretch(rng(seed), [[silent], []], np.zeros(4), np.ones(4))[1].numpy()
+        assert quiet.max() < 1e-5
+
+
 def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
     net = net_with(clips)
     rows = [context._series(net, f) for f in clips[:4]]

@@ -62,4 +62,9 @@ def test_other_speakers_are_seven_and_none_of_them_is_s1(mirror):
     names = {f.name for f in others}
     assert len(names) == 7
     assert all(f.sound[:, 80:].any() for f in others)  # phones, although most have no word times
+    for f in others:  # the mouth that waits is not what its lips rest at: they rest at the mean of speech
+        assert f.words[0].start > 0.3
+        assert f.words[-1].end < 2.4
+        assert 30 < f.spoken.sum() < 50
+        np.testing.assert_allclose(f.motion[f.spoken].mean(0), 0, atol=1e-5)
     assert not names & {name.removesuffix(".mpg") for name in data.manifest("grid-s1").files}

@@ -148,7 +148,7 @@ def test_smoothing_calms_the_head_and_leaves_the_face_alone():
     assert np.allclose(head_fixed(calm.points), head_fixed(raw.points), atol=1e-4)
     assert np.abs(calm.points - raw.points).max() < 0.03 * 70
     assert raw.smoothed(0) is raw
-    assert raw.window(0, 2).smoothed(7).points.shape == (2, 478, 3)
+    assert raw.picked(slice(2)).smoothed(7).points.shape == (2, 478, 3)
 
 
 def test_a_track_survives_its_file(tmp_path):
@@ -164,7 +164,7 @@ def test_a_track_survives_its_file(tmp_path):
 
 
 def test_window_and_68_points():
-    part = a_track().window(1, 4)
+    part = a_track().picked(slice(1, 4))
     assert (len(part.points), len(part.visible), len(part.controls), len(part.pose)) == (3, 3, 3, 3)
     few = part.to68()
     assert few.to68() is few

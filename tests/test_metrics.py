@@ -39,6 +39,15 @@ def test_sync_offset_finds_the_planted_lateness(lips, late):
     assert metrics.sync_offset(np.roll(lips, late, 0)[6:-6], lips[6:-6]) == late
 
 
+def test_sync_offset_passes_over_what_is_not_seen_and_believes_no_small_gain(lips):
+    seen = lips[6:-6].copy()
+    seen[20:40] = np.nan
+    assert metrics.sync_offset(np.roll(lips, 3, 0)[6:-6], seen) == 3
+    alike = metrics.correlation(metrics.opening(np.roll(lips, 1, 0)[6:-6]), metrics.opening(lips[6:-6]))
+    for margin, found in ((0.9 * (1 - alike), 1), (1.1 * (1 - alike), 0)):
+        assert metrics.sync_offset(np.roll(lips, 1, 0)[6:-6], lips[6:-6], margin=margin) == found
+
+
 def test_deviation_and_correlation_know_a_mumble_and_a_hold(lips):
     assert metrics.deviation_ratio(0.5 * lips + 3, lips) == pytest.approx(0.5)
     assert metrics.deviation_ratio(np.repeat(lips[:1], 75, 0), lips) == pytest.approx(0, abs=1e-12)

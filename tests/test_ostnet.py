@@ -95,8 +95,8 @@ def test_classic_carries_expression_over_and_leaves_the_shape(still):
 def test_classic_needs_no_anchor(still):
     """A driver who begins with an open mouth: relative modes add his anchor to all that follows, classic does not."""
     driver = speaking()
-    opened = driver.window(3, 20)  # the mouth is open in its first frame
-    last = driver.window(19, 20)
+    opened = driver.picked(slice(3, 20))  # the mouth is open in its first frame
+    last = driver.picked(slice(19, 20))
     classic = mouth_opening(retarget(still, opened, mode="classic"))[-1:]
     relative = mouth_opening(retarget(still, opened, mode="relative"))[-1:]
     truth = mouth_opening(last.points)

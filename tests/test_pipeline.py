@@ -330,3 +330,28 @@ def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_pat
     assert np.array_equal(track.points[end - len(track.points) :], first.track.points[end - len(track.points) :])
     again = editor(Video(once), words, "our shop opens at seven on Friday", speech=other.speech)
     assert again.spans[0][0] > edit.spans[0][1] - 0.5
+
+
+def test_an_edit_keeps_to_footage_whose_sound_comes_late(tmp_path):
+    """A presenter's sound comes five frames late: lips, and those that are replaced, stay as early as they were."""
+    from thlib.presenter.speak import say
+
+    said = "my father bought a farm above the valley, and every summer we help him with the apples and the sheep"
+    done, editor = say(said, size=(128, 128)), TextEditPipeline.from_pretrained()
+    text = said.replace("above the valley, ", "")
+    audio = np.pad(done.clip.audio, ((done.clip.audio_rate // 5, 0), (0, 0)))[: len(done.clip.audio)]
+    late = done._replace(clip=replace(done.clip, audio=audio))
+    words = [replace(w, start=w.start + 0.2, end=w.end + 0.2) for w in done.words]
+    videos = [Video(d.save(tmp_path / f"{name}.mp4")) for d, name in ((done, "plain"), (late, "late"))]
+    plain, edit = (
+        editor(v, w, text, method="classic", seed=1) for v, w in zip(videos, (list(done.words), words), strict=True)
+    )
+    assert "comes 0.20 s after its lips" in edit.notes[0]
+    assert "after its lips" not in plain.notes[0]
+    assert_kept(videos[1].clip(), edit.clip, edit)
+    (a, b), (c, d) = ([round(25 * t) for t in of.pieces[0][:2]] for of in (plain, edit))
+    assert abs(c - a) <= 1  # the old words' lips begin where they began; their sound ends five frames later
+    assert abs(d - 5 - b) <= 1
+    n = min(len(of.points[0]) for of in (plain, edit)) - 3
+    same, other = (landmarks.mouth_opening(of.points[0][:n]) for of in (plain, edit))
+    assert metrics.correlation(same, other) > 0.8

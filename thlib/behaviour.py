@@ -36,8 +36,7 @@ def blink_shape(fps: Rate) -> np.ndarray:
 
 
 def blink_frames(n: int, fps: Rate, *, seed: Seed = 0) -> np.ndarray:
-    """The frames int (B,) of n at which blinks begin: from the end of one to the next are 60 fps / f, where f, blinks
-    a minute, is LogNormal(LAW) within RATES. About 27 begin in a minute."""
+    """Frames int (B,) of n at which blinks begin, 60 fps / f from end to next; f a minute, LogNormal(LAW) in RATES."""
     most, length = int(n * RATES[1] / (60 * fps)) + 1, len(blink_shape(fps))
     rates = np.random.default_rng(seed).lognormal(*LAW, most).clip(*RATES)
     starts = np.cumsum((60 * float(fps) / rates).astype(int) + length) - length
@@ -77,8 +76,7 @@ def blinks(ear: np.ndarray, fps: Rate, *, shut: Callable | None = None) -> list[
 
 def gaze(n: int, fps: Rate, *, seed: Seed = 0, compat: bool = False) -> np.ndarray:
     """Where the eyes look, (n, 2): left and up, 1 as far as they turn. Fixations of 25 to 45 frames at 60 fps, then 5
-    frames straight to the next: 40 % ahead, else 0.1 to 0.2 away in any direction. `compat` is EmoFace's code, which
-    forgets where the eyes went: every fixation is straight ahead again."""
+    frames straight to the next: 40 % ahead, else 0.1 to 0.2 away. `compat`: EmoFace's code, always ahead again."""
     rng, scale, here = np.random.default_rng(seed).spawn(1)[0], float(fps) / 60, np.zeros(2)
     path, quick = [np.zeros((0, 2))], np.linspace(0, 1, max(1, round(5 * scale)) + 1)[1:, None]
     while sum(map(len, path)) < n:

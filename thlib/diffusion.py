@@ -37,6 +37,5 @@ def noised(clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor) -> tor
 
 
 def guided(known: torch.Tensor, blind: torch.Tensor, scale: float) -> torch.Tensor:
-    """Classifier-free guidance: what a network says with its condition, `scale` times as far from what it says without.
-    1: as it is; 0: the condition is not heard; above 1 it is exaggerated."""
+    """Classifier-free guidance: what a network says with its condition, `scale` times as far from what without it."""
     return blind + scale * (known - blind)

@@ -14,7 +14,7 @@ from thlib import data
 from thlib.clip import Video, Word, mono16k
 from thlib.errors import FaceError, MediaError
 from thlib.landmarks import FaceTrack, Head, track
-from thlib.speech import PHONES, heard_phones, log_mel, read_align
+from thlib.speech import PHONES, align, heard_phones, log_mel, read_align
 
 LIP_RATE = 25  # frames a second at which lips are learned and moved, whatever the video's rate
 ENOUGH = 0.8  # share of frames that must show the face for a clip to teach anything
@@ -72,18 +72,18 @@ def load(path: str | Path, words: Sequence[Word] = ()) -> Footage:
 
 
 def grid(split: str) -> list[Footage]:
-    """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one each of other speakers. Words whose
-    times are not known last as long as the clip. DataError where the corpus is missing; damaged clips are left out."""
+    """The clips of GRID's speaker s1 of a split ("train", "test"), or "others": one each of other speakers, whose words
+    are aligned where the corpus lacks their times. DataError where the corpus is missing; damaged clips left out."""
     name = "grid-speakers" if split == "others" else "grid-s1"
     files = data.manifest(name).files
     wanted = [f for f, entry in sorted(files.items()) if f.endswith(".mpg") and (entry.split or "others") == split]
 
     def one(file: str) -> Footage | None:
-        align = Path(file).with_suffix(".align").name
-        whole = [Word(text, 0.0, 3.0) for text in files[file].transcript.split()]
-        words = read_align(data.path(f"{name}/{align}")) if align in files else whole
+        video, times = Video(data.path(f"{name}/{file}")), str(Path(file).with_suffix(".align"))
+        said = (video.audio, files[file].transcript)
+        words = read_align(data.path(f"{name}/{times}")) if times in files else align(*said, rate=video.audio_rate)
         try:
-            return load(data.path(f"{name}/{file}"), words)
+            return load(video.path, words)
         except FaceError:
             return None
 

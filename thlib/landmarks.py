@@ -65,10 +65,6 @@ class FaceTrack:
         """The frames `index` (a slice, or numbers) as a track of their own."""
         return replace(self, **{name: a[index] for name, a in vars(self).items() if isinstance(a, np.ndarray)})
 
-    def window(self, first: int, last: int) -> Self:
-        """Frames [first, last) as a track of their own."""
-        return self.picked(slice(first, last))
-
     def smoothed(self, frames: int = SMOOTH) -> Self:
         """The track with the head's motion smoothed over `frames` (odd) by a Savitzky-Golay filter of degree 2.
         Only the similarity of the head is filtered: head-fixed points, so lips and blinks, stay as they were. Where the
@@ -211,8 +207,7 @@ def mirror_index() -> np.ndarray:
 
 
 class Head(namedtuple("Head", "rotation scale shift")):
-    """Where a head is in each frame: pixels = scale · rotation @ fixed + shift, fixed in eye-corner units.
-    rotation (T, 3, 3), scale (T,) pixels per unit, shift (T, 3) pixels."""
+    """Where heads are: pixels = scale (T,) · rotation (T, 3, 3) @ fixed + shift (T, 3), fixed in eye-corner units."""
 
     @classmethod
     def fit(cls, points: np.ndarray, *, shape: np.ndarray | None = None) -> Self:

@@ -50,8 +50,7 @@ class Region(namedtuple("Region", "x y side angle")):
 
 class FaceMesh:
     """The mesh of 478 points. `faces` finds all faces of a frame, `locate` the landmarks of one, seen there before.
-    Face: box (left, top, right, bottom) in pixels, the region to look at, score in [0, 1]; Found: landmarks (L, 3) in
-    pixels, their controls (52,), and the face as they outline it."""
+    Face: box (left, top, right, bottom) in pixels, region, score in [0, 1]; Found: landmarks (L, 3), controls, face."""
 
     follows = True  # a face may be located from where it was in the frame before
 

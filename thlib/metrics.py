@@ -42,11 +42,14 @@ def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(predicted.var(0).mean() / truth.var(0).mean()))
 
 
-def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5) -> int:
-    """Frames by which the opening of `predicted` (T, P, 2) comes late against `truth` (negative: early)."""
+def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5, margin: float = 0.0) -> int:
+    """Frames by which the opening of `predicted` (T, P, 2) comes late against `truth` (negative: early), NaN where no
+    face is seen. margin: how much better r must be there than in step; else 0."""
     a, b, lags = opening(predicted), opening(truth), sorted(range(-most, most + 1), key=abs)
-    alike = [correlation(a[max(k, 0) : len(a) + min(k, 0)], b[max(-k, 0) : len(b) - max(k, 0)]) for k in lags]
-    return lags[int(np.argmax(alike))]
+    pairs = [(a[max(k, 0) : len(a) + min(k, 0)], b[max(-k, 0) : len(b) - max(k, 0)]) for k in lags]
+    alike = [correlation(x[seen], y[seen]) for x, y in pairs for seen in [~np.isnan(y)]]
+    best = int(np.argmax(alike))
+    return lags[best] if alike[best] >= alike[0] + margin else 0
 
 
 class LipReader:

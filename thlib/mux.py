@@ -285,8 +285,7 @@ class Sink(AbstractContextManager):
         return stream
 
     def append(self, frames: Iterable, take: Callable[[int, int], np.ndarray]) -> None:
-        """Decoded frames (their planes go through untouched) or uint8 RGB (H, W, 3), each with its sound: float32
-        take(start, stop) -> (S, C), samples of the file that is written."""
+        """Decoded frames (as they are) or uint8 RGB (H, W, 3), with sound: float32 take(start, stop) -> (S, C)."""
         for image in frames:
             start, stop = (sample_at(self._count + k, self._fps, self._rate) for k in (0, 1))
             self._file.mux(self._video.encode(self._frame(image, self._count)))

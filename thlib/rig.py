@@ -76,8 +76,7 @@ class Curves:
 
     def to(self, rig: str) -> Self:
         """The same face on another rig: by name between "mediapipe" and "arkit", else by a table of signed weights.
-        What the other rig lacks is lost. ARKit's opposites, such as eyeBlink and eyeWide, are one MetaHuman control:
-        where both are active, their difference comes back."""
+        What the other lacks is lost; of ARKit's opposites, one MetaHuman control, the difference comes back."""
         if rig == self.rig or rig not in RIGS:
             return replace(self, rig=rig)
         if rig == "metahuman":

@@ -62,8 +62,7 @@ class Live(View):
         self.script, self.state, self.media, self.facts = script, state, media, {"limits": {}, "alt": still.alt} | facts
 
     def replay(self, steps: Sequence[Mapping[str, Any]]) -> Self:
-        """Change the state as a hand would, step by step: `[{"frame": 12}, {"speed": 0.5}]`; numbers are kept within
-        their limits. EditError for a step that the view does not have."""
+        """Change the state as a hand would: `[{"frame": 12}, {"speed": 0.5}]`, in limits. EditError: unknown step."""
         for step in steps:
             self.state = self._step(dict(step))
         if "widget" in self.__dict__:
@@ -184,8 +183,7 @@ class Transcript(Live):
     """A transcript that is edited. state: `text` [[word, its number among those heard or -1], …] and what of it is
     selected (`select`: [first, last)), `times` [start, end, start, …] of the words heard; `past`, `future`: for undo.
     Steps: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word 2 of the
-    text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where the k-th word heard begins; a word that ends
-    there goes along), {"end": [k, seconds]}."""
+    text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where word k begins), {"end": [k, seconds]}."""
 
     text = property(lambda self: " ".join(w for w, _ in self.state["text"]), doc="As `TextEditPipeline` takes it.")
 

@@ -76,8 +76,7 @@ def align(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> list[Word]
 def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Speech:
     """English speech, audio (S,) or (S, C) at `rate` Hz, at 16 kHz with the times of its words and phones.
     Forced alignment by pocketsphinx (Huggins-Daines et al. 2006), its acoustic model and dictionary; a word that the
-    dictionary lacks is spelt by espeak-ng. SpeechError if there are no words or no sound, or if the sound does not say
-    the words; DoubtfulWord warns of a single place where they differ."""
+    dictionary lacks is spelt by espeak-ng. SpeechError where they are not said; DoubtfulWord: one is not."""
     words = [word for _, word in _tokens(transcript) if word]
     if not np.abs(audio).max(initial=0) > 1e-4:
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")
@@ -137,8 +136,7 @@ def windows(mel: np.ndarray, reach: int, *, mode: str = "edge") -> np.ndarray:
 
 def wav2vec2(audio: np.ndarray, fps: Fraction | float, n_frames: int) -> np.ndarray:
     """Features (T, 768) of 16 kHz mono `audio` (S,) by wav2vec 2.0 (Baevski et al. 2020), row k at (k + 0.5) / fps.
-    Last hidden states of `wav2vec2-base-960h`, taken in pieces of a minute, interpolated linearly in time.
-    DataError says how to get the weights where they are not at hand."""
+    Last hidden states of `wav2vec2-base-960h`, in pieces of a minute, interpolated. DataError without its weights."""
     import torch
 
     files = data.fetch("wav2vec2-base-960h", ["config.json", "model.safetensors"])

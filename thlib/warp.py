@@ -56,8 +56,7 @@ class ThinPlateSpline:
         self._lu = torch.linalg.lu_factor(self.matrix)
 
     def apply(self, target: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-        """Values (..., M, D) at `query` (..., M, 2) of the spline that takes the source points to `target` (..., N, D).
-        Solved in the precision of `source`, evaluated in that of `query`."""
+        """Values (..., M, D) at `query` (..., M, 2), in its precision, of the spline to `target` (..., N, D)."""
         weights = torch.linalg.lu_solve(*self._lu, torch.cat([target, torch.zeros_like(target[..., :3, :])], -2))
         weights, points = weights.to(query.dtype), self.points.to(query.dtype)  # (..., N+3, D), (..., N, 2)
         n = points.shape[-2]

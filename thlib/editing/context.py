@@ -92,8 +92,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     def gates(self, edit: Tensor, level: Tensor, noisy: Tensor, sides: Sequence[Tensor]) -> Tensor:
         """Weights (B, T, 3), sum 1, of left context, right context and sound in each frame.
-        level (B, 1, W) embedded; sides: for left and right whether there is any context (B,). Mirrored in time with
-        the sides exchanged, the weights are mirrored and exchanged."""
+        level (B, 1, W) embedded; sides: for left and right whether there is any context (B,). Left and right alike."""
         count = edit.sum(1, keepdim=True).float().expand(edit.shape)
         logits, sound = [], 0
         for away, any_known in zip(borders(edit), sides):
@@ -178,10 +177,10 @@ def fit_diffusion(
 
 
 def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
-    """Sound and codes (T, M + K) float32, NaN where the face is not seen; at least as long as a stretch."""
+    """Spoken?, sound, codes (T, 1 + M + K) float32, NaN where no face is seen; at least as long as a stretch."""
     codes = encode(net, f.motion) / net.unit.numpy()
     codes[~f.visible] = np.nan
-    rows = np.concatenate([_features(f.sound), codes], 1)
+    rows = np.concatenate([np.float32(f.spoken[:, None]), _features(f.sound), codes], 1)
     return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")
 
 
@@ -196,15 +195,19 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     places = np.arange(0, len(rows) - 1 + 1e-6, pace)
     places = places if len(places) >= FRAMES else np.linspace(0, len(rows) - 1, FRAMES)
     places = places[rng.integers(len(places) - FRAMES + 1) :][:FRAMES]
-    mel, phones, clean = np.split(rows_at(rows, places), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
+    mel, phones, clean = np.split(rows_at(rows[:, 1:], places), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
+    count = rng.integers(8, LONGEST + 1)
+    first = rng.integers(4, FRAMES - count - 3)
+    (begin, end), at = places[[first, first + count - 1]], np.arange(len(rows))
+    beside = (rows[:, 0] > 0) & ((at < begin) | (at > end))
+    if beside.any():  # as in an edit: where the lips rest, only what stays tells
+        clean = clean + still - rows[beside, -len(still) :].mean(0)
     mel = rows_at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # of another throat
     if groups[1]:
         k, normal = len(spread), rng.standard_normal
         ways = np.diag(np.exp(WAYS * normal(k))) + WAYS * normal((k, k)) / k**0.5
         drift = rows_at(DRIFT * spread * normal((4, k)), np.linspace(0, 3, FRAMES))
         clean = still + np.exp(GAIN * normal()) * ((clean - still) / spread @ ways * spread) + drift
-    count = rng.integers(8, LONGEST + 1)
-    first = rng.integers(4, FRAMES - count - 3)
     edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
     less, hidden = rng.random(), edit.copy()
     hidden |= (less < 0.15) & (np.arange(FRAMES) < first)

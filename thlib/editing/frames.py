@@ -42,8 +42,7 @@ def render(
     library      (frames, landmarks) of real frames of the same video and size to take mouths from. `frames` needs only
                  `frames[k]`: of a long video give a dict of the frames that `nearest_mouths` names. The border frames
                  are always added. None: the border frames alone.
-    order        "warp_blend" warps both border frames to the target and dissolves (sharper); "interpolate_warp"
-                 dissolves at in-between landmarks first and warps the result, as the paper does.
+    order        "warp_blend" (warp both, then dissolve: sharper) or "interpolate_warp" (the paper's: the reverse).
     EditError where both sides are missing, or shapes or order are not these."""
     ends = [end for end in (left, right) if end is not None]
     if not ends:

@@ -38,8 +38,7 @@ def mouth_mask() -> np.ndarray:
 
 class LipNet(ModelMixin, ConfigMixin):
     """Log-mel -> motion through `layers` temporal convolutions and a linear basis of the landmarks.
-    layers=1, kernel=13 is ridge regression from log-mel +- 6 frames; layers=5, kernel=5 is the regressor, the honest
-    opponent of every later model. `fit` makes either from footage."""
+    layers=1, kernel=13: ridge regression from log-mel +- 6 frames; layers=5, kernel=5: the regressor."""
 
     @register_to_config
     def __init__(self, layers: int = 5, kernel: int = 5, width: int = 192, bands: int = 80, basis: int = 24):
@@ -161,8 +160,7 @@ def between(motion: Array, *, rest: Array, left: Array | None, right: Array | No
 
 
 def heads_between(head: Head, *, left: int, right: int, n: int) -> Head:
-    """The head's path over `n` new frames between the poses of frames `left` and `right` (one of them -1: none).
-    Places and log sizes linearly, rotations by the shortest turn."""
+    """The head's path over `n` new frames from frame `left` to `right` (one may be -1: none), by the shortest turn."""
     ends = [k for k in (left, right) if 0 <= k < len(head.scale)]
     share = (np.arange(n) + 1) / (n + 1) if len(ends) == 2 else np.zeros(n)
     turn = Slerp([0, 1], Rotation.from_matrix(head.rotation[[ends[0], ends[-1]]]))(share)

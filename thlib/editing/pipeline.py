@@ -11,7 +11,6 @@ window around each edit is decoded, tracked and drawn; outside the spans every f
 from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from math import prod
@@ -31,14 +30,16 @@ from thlib.editing.sound import Patch, patches, retime, shifted
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import LIP_RATE, Footage
 from thlib.landmarks import LIPS, FaceTrack, Head, beside, faces, track
-from thlib.metrics import motion_steps
+from thlib.metrics import motion_steps, sync_offset
 from thlib.speech import MEL_BANDS, Speech, heard_phones, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
 CONTEXT = 4.0  # seconds of real footage read on each side of an edit
-MARGIN = 0.08  # seconds on each side of the new sound in which the face already, or still, moves otherwise
+MARGIN = 0.08  # seconds on each side of the new sound in which the face, by co-articulation, moves otherwise
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
+LATE = " The footage's sound comes {:.2f} s after its lips; the new lips keep to that."
+LATER = 0.15  # in r, how much better lips must follow a shifted sound before the shift is believed
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -90,11 +91,10 @@ class Edit(namedtuple("Edit", "source pieces points words spans notes method see
         return replace(found, pose=Head.fit(found.points).matrix)
 
 
-class Window(namedtuple("Window", "clip track sound words left right n")):
-    """Real footage around one edit, T frames, of which those between `left` and `right` become `n` new ones.
+class Window(namedtuple("Window", "clip track sound words left right n begin", defaults=[0])):
+    """Real footage around one edit, T frames from `begin`; those between `left` and `right` become `n` new ones.
     clip, track  T frames;  left, right: the last real frame before and the first after the edit (-1 and T: none).
-    sound        (T', M) as in `Footage`, of the new sound, T' = T - (right - left - 1) + n; log-mel alone does, too.
-    words        the footage's own, in seconds from the window's start."""
+    sound        (T', M) as in `Footage`, of the new sound, T' = T - (right - left - 1) + n; words: of the footage."""
 
     mel = property(lambda self: self.sound[:, :MEL_BANDS], doc="Log-mel (T', B) of the new sound.")
     edit = property(lambda self: np.isin(np.arange(len(self.mel)) - self.left - 1, range(self.n)), doc="New? (T',)")
@@ -114,6 +114,12 @@ class Window(namedtuple("Window", "clip track sound words left right n")):
         real = np.where(self.footage.visible[:, None, None], self.footage.motion, np.nan)
         return np.concatenate([real[: self.left + 1], np.full((self.n, 478, 3), np.nan), real[self.right :]])
 
+    @cached_property
+    def slow(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`sound`, `motion` and `edit` (1: new) at `LIP_RATE`, at which lips are moved."""
+        at = _places(round(len(self.sound) * LIP_RATE / self.track.fps), len(self.sound))
+        return tuple(rows_at(rows, at) for rows in (self.sound, self.motion, self.edit * 1.0))
+
     def border(self, values: Sequence) -> tuple:
         """The entries of `values` (T, ...) at the two border frames, None where there is none."""
         return tuple(values[k] if 0 <= k < len(values) else None for k in (self.left, self.right))
@@ -121,8 +127,7 @@ class Window(namedtuple("Window", "clip track sound words left right n")):
 
 class TextEditPipeline:
     """Change the words of a talking video; its stages `motion` and `frames` can be called alone.
-    lips: which of `nets`, by name, moves them: "diffusion", "regressor" (temporal convolutions), "ridge"; None: as the
-    method says. repair: how pictures are made (`refine.Repair`)."""
+    lips: which of `nets` moves them, "diffusion", "regressor", "ridge"; None: as the method says; repair: pictures."""
 
     def __init__(self, nets: dict, *, lips: str | None = None, repair: Repair = WHOLE, weights: Sequence[Path] = ()):
         movers = [name for name, net in nets.items() if not isinstance(net, MouthNet)]
@@ -181,26 +186,31 @@ class TextEditPipeline:
         told = Speech(sound.mono16k(), shifted(said, -low / fps), ())
         pieces, points, spans, notes, moved = [], [], [], [], 0
         for patch in found:
-            window = self.window(source, words, patch=patch, sound=told, moved=moved - low)
+            taken = round(pieces[-1][1] * fps) if pieces else 0
+            window = self.window(source, words, patch=patch, sound=told, moved=moved - low, taken=taken)
             points.append(self.motion(window, seed=seed))
             pictures = self.frames(window, points[-1], seed=seed)
-            first, last = _reach(patch, fps, total)
+            first, last = window.begin + window.left + 1, window.begin + window.right
             new = sound.cut(first + moved - low, first + moved - low + window.n)
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             deaf = patch.words and (self.lips or "diffusion") == "diffusion" and not window.sound[:, MEL_BANDS:].any()
-            notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf))
+            told_late = LATE.format(self.late(window) / LIP_RATE) * (self.late(window) > 0)
+            notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf) + told_late)
             moved += patch.n_frames - (patch.k1 - patch.k0)
         how = f"{method}, lips by {self.lips or method}"
         used = [p for p in self.weights if p.parent.name in (self.lips or "diffusion", *self.repair.nets)]
         return Edit(source, pieces, points, said, spans, tuple(notes), how, seed, tuple(used))
 
-    def window(self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Speech, moved: int) -> Window:
+    def window(
+        self, source: Clip | Video, words: Sequence[Word], *, patch: Patch, sound: Speech, moved: int, taken: int = 0
+    ) -> Window:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the result's `sound` (its words and audio
-        count). moved: frames by which earlier edits have moved this one, less those before `sound` begins. FaceError
-        where the face is hidden at a border or inside the edit, or where another one is seen."""
+        count). moved: frames by which earlier edits have moved this one, less those before `sound` begins; taken:
+        where in the source they end. FaceError where the face is hidden at a border or in the edit, or is not alone."""
         fps, total = source.fps, source.n_frames
-        first, last = _reach(patch, fps, total)
+        margin = round(MARGIN * fps)
+        first, last = max(0, patch.k0 - margin), min(total, patch.k1 + margin)  # the old frames that are replaced
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
         room = MAX_BYTES // (3 * prod(source.size)) - (last - first) - 2  # frames beside the edit, in memory
@@ -213,27 +223,39 @@ class TextEditPipeline:
         audio = np.pad(sound.audio[max(a, 0) : b], (max(-a, 0), 0))  # earlier edits may have made less of it
         said = shifted([w for w in sound.words if start <= w.start and w.end <= stop], -start)
         known = isinstance(source, Video) and beside(source.path).is_file()  # the whole video's track came with it
-        seen = track(source).window(begin, end) if known else track(clip)
+        seen = track(source).picked(slice(begin, end)) if known else track(clip)
         if not (phones := heard_phones(audio, said, fps, n)).any():  # a slip elsewhere in the transcript
             phones = heard_phones(audio, shifted(patch.words, (patch.k0 - begin) / fps), fps, n)
         features = np.concatenate([log_mel(audio, fps, n), phones], 1)
         borders = first - begin - 1, last - begin, n - (end - begin) + last - first
-        found = Window(clip, seen, features, shifted(words, -begin / fps), *borders)
-        _check_faces(found, begin, detected=not known)
+        found = Window(clip, seen, features, shifted(words, -begin / fps), *borders, begin)
+        if late := round(self.late(found) * fps / LIP_RATE):  # so much earlier the old words have moved the lips
+            left = min(max(found.left - late, taken - begin, -1), found.left)
+            found = found._replace(left=left, n=found.n + found.left - left)
+        _check_faces(found, detected=not known)
         return found
+
+    def late(self, window: Window) -> int:
+        """Frames at `LIP_RATE` by which the footage's own sound comes after its lips: where the lips that the regressor
+        hears fit the real ones best, if four seconds of them are seen and r is better so by `LATER`; else 0."""
+        (sound, real, _), rest = window.slow, window.footage.rest
+        if np.isfinite(real[:, 0, 0]).sum() < 4 * LIP_RATE or "regressor" not in self.nets:
+            return 0
+        told = self.nets["regressor"].predict(sound[:, :MEL_BANDS])
+        return max(0, sync_offset(*((m + rest)[:, LIPS, :2] for m in (told, real)), most=8, margin=LATER))
 
     def motion(self, window: Window, *, seed: int = 0, samples: int = 1) -> np.ndarray:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real footage.
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
         net, real, points = self.nets[self.lips or "diffusion"], window.footage, window.track.points
-        n, m = len(window.sound), round(len(window.sound) * LIP_RATE / window.track.fps)
-        there, back = (((np.arange(a) + 0.5) * b / a - 0.5).clip(0, b - 1) for a, b in ((m, n), (n, m)))
-        sound, around, edit = (rows_at(rows, there) for rows in (window.sound, window.motion, window.edit * 1.0))
+        sound, around, edit = window.slow
+        sound = sound[(np.arange(len(sound)) + self.late(window)).clip(0, len(sound) - 1)]
         if isinstance(net, MotionDiffusion):
             motion = net.motion(sound, around, edit=edit > 0, samples=samples, seed=seed).mean(0)
         else:
             motion = net.predict(sound[:, :MEL_BANDS])
-        motion = np.pad(np.nan_to_num(rows_at(motion, back)), ((1, 1), (0, 0), (0, 0)), mode="edge")
+        motion = np.nan_to_num(rows_at(motion, _places(len(window.sound), len(motion))))
+        motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")
         motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
         (left, right), pace = window.border(real.fixed), np.percentile(motion_steps(real.fixed[:, LIPS]), 90)
         fixed = between(motion, rest=real.rest, left=left, right=right, pace=pace)
@@ -253,10 +275,9 @@ class TextEditPipeline:
         return crops.pasted(repaired(self.nets, crops, repair, seed=seed), both=(left is not None, right is not None))
 
 
-def _reach(patch: Patch, fps: Fraction, total: int) -> tuple[int, int]:
-    """The old frames [first, last) whose pictures an edit replaces: the patch and a margin for co-articulation."""
-    margin = round(MARGIN * fps)
-    return max(0, patch.k0 - margin), min(total, patch.k1 + margin)
+def _places(a: int, b: int) -> np.ndarray:
+    """Where the middles of `a` rows lie among `b` rows of the same time."""
+    return ((np.arange(a) + 0.5) * b / a - 0.5).clip(0, b - 1)
 
 
 def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
@@ -264,9 +285,9 @@ def _dark(n: int, audio: np.ndarray, like: Clip | Video) -> Clip:
     return Clip(np.zeros((n, 1, 1, 3), np.uint8), like.fps, audio, like.audio_rate)
 
 
-def _check_faces(window: Window, begin: int, *, detected: bool) -> None:
-    """FaceError unless one face is seen at both borders of the edit and inside; begin: the window's first frame."""
-    fps = float(window.clip.fps)
+def _check_faces(window: Window, *, detected: bool) -> None:
+    """FaceError unless one face is seen at both borders of the edit and inside."""
+    fps, begin = float(window.clip.fps), window.begin
     for k in window.border(range(len(window.track.points))):
         if k is not None and not window.track.shown[k]:
             where = f"{(begin + k) / fps:.2f} s, where the edit meets the footage"

@@ -241,12 +241,8 @@ class Lessons(namedtuple("Lessons", "pictures sound truth")):
         target = _doubtful(rng, track.points)[inside] if rng.random() < 0.5 else track.points[inside]
         ends = [(clip.frames[k], track.points[k]) for k in (first - 1, first + n)]
         library = ([clip.frames[k] for k in stays], track.points[stays]) if rng.random() < 0.9 else None
-        kind = {
-            "sound": heard(mel)[inside],
-            "library": library,
-            "order": rng.choice(["warp_blend", "interpolate_warp"]),
-        }
-        crops, keep = Crops.of(*ends, target=target, **kind), track.visible[inside]
+        kind = {"library": library, "order": rng.choice(["warp_blend", "interpolate_warp"])}
+        crops, keep = Crops.of(*ends, target=target, sound=heard(mel)[inside], **kind), track.visible[inside]
         truth = np.stack(list(map(_cut, clip.frames[inside], crops.boxes)))
         return cls(crops.pictures[keep], crops.sound[keep], truth[keep])
 
@@ -314,8 +310,7 @@ def fit_mouth(
 def fit_repair(
     footage: Iterable[Footage], settings: Settings, *, others: Iterable, init: Path | None, folder: Path
 ) -> dict[str, MouthNet]:
-    """Train predictor and refiner, each with these settings, in folders of their names under `folder` and `init`.
-    The arguments are those of `lessons` and `fit_mouth`."""
+    """Train predictor and refiner, in folders of their names; arguments are those of `lessons` and `fit_mouth`."""
     settings = replace(settings, lr=5e-4, precision="bf16" if FAST else "no")  # at 1e-3 a network died
     taught, nets = lessons(footage, others), {"predictor": None}
     for name in ("predictor", "refiner"):

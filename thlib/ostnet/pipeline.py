@@ -46,7 +46,7 @@ def portrait(image: Picture, *, face: int | None = None) -> tuple[Array, FaceTra
     MediaError for what is no picture; FaceError for no face, several and no `face`, or one below `SMALLEST` pixels."""
     pixels = _pixels(image)
     if isinstance(image, str | Path) and beside(image).is_file():
-        return pixels, _large(FaceTrack.load(beside(image)).window(0, 1), "picture", SMALLEST)
+        return pixels, _large(FaceTrack.load(beside(image)).picked(slice(1)), "picture", SMALLEST)
     seen = len(landmarks.faces(pixels))
     if not 0 <= (face or 0) < seen:
         raise FaceError(f"The picture shows {seen} faces; give one with a face that is seen from the front.")

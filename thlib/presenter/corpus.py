@@ -31,8 +31,7 @@ BALANCED, GRAMMAR = data.shipped("sentences.yaml").values()  # sentences; a slot
 
 
 def sentence(split: str, rng: np.random.Generator) -> str:
-    """A sentence of a split, drawn by `rng`: three in ten from BALANCED, the others from GRAMMAR.
-    No sentence is in two splits. DataError where there is no such split."""
+    """A sentence of one split alone, three in ten from BALANCED, else of GRAMMAR. DataError for an unknown split."""
     own = sentences(split)
     if rng.random() < 0.3:
         return own[rng.integers(len(own))]

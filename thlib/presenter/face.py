@@ -45,8 +45,7 @@ def shape(identity: np.ndarray) -> np.ndarray:
 
 
 def displacement(controls: np.ndarray, *, shape: np.ndarray | None = None) -> np.ndarray:
-    """How controls (T, 52) in [0, 1] move the face `shape` (478, 3; the neutral): float32 (T, 478, 3), in eye corners.
-    FaceError where the controls aren't (T, 52)."""
+    """How controls (T, 52; else FaceError) move the face `shape` (478, 3; neutral): (T, 478, 3), in eye corners."""
     controls = np.asarray(controls, np.float32)
     if controls.ndim != 2 or controls.shape[1] != 52:
         raise FaceError(f"Controls of shape {controls.shape} were given: an array (frames, 52) is needed.")
