@@ -64,6 +64,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("components", torch.zeros(basis, 478 * 3))
         self.register_buffer("centre", torch.zeros(478 * 3))
         self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
+        self.register_buffer("trust", torch.ones(()))  # in its sound: 1, or less where it moves people it never saw
 
     def forward(self, noisy: Tensor, level: Tensor, sound: Tensor, context: Tensor, edit: Tensor) -> Tensor:
         """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
@@ -110,13 +111,14 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def motion(
-        self, sound: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float = 1.0, seed: int = 0
+        self, sound: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float | None = None, seed: int = 0
     ) -> Array:
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by DDIM from as many noises.
         sound (T, M) of a whole window, log-mel and phones, which may be left out; real (T, 478, 3) motion, NaN where no
         face is seen; edit (T,) bool, the run of frames to make: the others stay what they are in the basis.
-        guidance: as in `diffusion.guided`, of the sound."""
+        guidance: as in `diffusion.guided`, of the sound; None: `trust`, which is the size of the noise, too."""
         self.eval()
+        guidance = self.trust.item() if guidance is None else guidance
         known = ~np.isnan(real[:, 0, 0]) & ~edit
         context = np.full((len(real), self.config.basis), np.nan, np.float32)
         context[known] = encode(self, real[known]) / self.unit.numpy()
@@ -129,7 +131,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
             blind = clean if guidance == 1 else self(noisy, level, sound * math.nan, context, edit)
             return guided(clean, blind, guidance)
 
-        noise = torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
+        noise = self.trust * torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
         for away in borders(edit):
             beside = (~context[..., 0].isnan() & (away <= 0)).any(1, keepdim=True)
             noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / self.quiet))[..., None]

@@ -97,8 +97,7 @@ def _mouth_features(points: np.ndarray) -> np.ndarray:
 def nearest_mouths(target: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The real frames to take each target frame's mouth from: indices int (N, K + 1) and weights float (N, K + 1).
     target (N, 478, 3), points (M, 478, 3): landmarks, M >= 1.
-    Column 0 is the steady choice that gives the fine detail (weight 0: Viterbi's path over mouth distance and jumps);
-    the others, the nearest mouths, give the coarse light by their mean, weighted by a Gaussian of the distance."""
+    Column 0 (weight 0): Viterbi's steady path, for the fine detail; the others, the nearest mouths: coarse light."""
     cost = cdist(_mouth_features(target), _mouth_features(points), "sqeuclidean")  # (N, M)
     k = min(BLENDED, len(points))
     chosen = np.argpartition(cost, k - 1, axis=1)[:, :k]

@@ -271,8 +271,7 @@ def fit_mouth(
     folder: Path | None = None,
 ) -> MouthNet:
     """Train a predictor or, where a `predictor` is given, its refiner, which learns the residual to the warped frames
-    as well (one batch in four). Lessons are drawn alike, whatever their length.
-    init: a folder of weights to start from. folder: as in `training.train`."""
+    as well (one batch in four). init: a folder of weights to start from. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
     net = net if init is None else warm_start(net, init)
