@@ -167,6 +167,7 @@ def presenter_rows(request, nets) -> dict[str, list[dict[str, float]]]:
         f, phones = corpus.footage(i), corpus.performance(i).phones
         a, b = (round(f.words[k].start * 25) for k in (1, min(4, len(f.words) - 1)))
         edit = np.isin(np.arange(len(f.mel)), np.arange(a, b))
+        f = f._replace(spoken=f.spoken & ~edit)  # as in an edit: where the lips rest, what stays tells
         real = np.where(edit[:, None, None], np.nan, f.motion)
         samples = nets["diffusion"].motion(f.sound, real, edit=edit, samples=8)[:, edit]
         share = ((np.arange(b - a) + 1) / (b - a + 1))[:, None, None]

@@ -188,8 +188,8 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
 
 def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], still, spread) -> list[Tensor]:
     """Sound (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
-    Half are faster or slower, all by other throats; with a second group by people who move otherwise from `still` (K,)
-    and drift by `spread` (K,), 3 in 10 only phones. 1 in 10 each lacks sound, a side or all context, 1 in 7 phones."""
+    Half are faster or slower, all of other throats; with a second group people differ around `still` and by `spread`
+    (K,), rest as what stays tells, 3 in 10 are phones alone. 1 in 10 lack sound, a side, all context, 1 in 7 phones."""
     real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
@@ -202,7 +202,7 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     first = rng.integers(4, FRAMES - count - 3)
     (begin, end), at = places[[first, first + count - 1]], np.arange(len(rows))
     beside = (rows[:, 0] > 0) & ((at < begin) | (at > end))
-    if beside.any():  # as in an edit: where the lips rest, only what stays tells
+    if groups[1] and beside.any():  # as in an edit: where the lips rest, only what stays tells
         clean = clean + still - rows[beside, -len(still) :].mean(0)
     mel = rows_at(mel.T, (np.arange(80) * np.exp(rng.uniform(-0.1, 0.1))).clip(max=79)).T  # of another throat
     if groups[1]:
