@@ -46,6 +46,9 @@ def test_sync_offset_passes_over_what_is_not_seen_and_believes_no_small_gain(lip
     alike = metrics.correlation(metrics.opening(np.roll(lips, 1, 0)[6:-6]), metrics.opening(lips[6:-6]))
     for margin, found in ((0.9 * (1 - alike), 1), (1.1 * (1 - alike), 0)):
         assert metrics.sync_offset(np.roll(lips, 1, 0)[6:-6], lips[6:-6], margin=margin) == found
+    noise = lips + np.random.default_rng(0).normal(0, 1, lips.shape)  # follows at no shift, and against it in step
+    assert metrics.correlation(metrics.opening(noise), metrics.opening(lips)) < 0
+    assert metrics.sync_offset(noise, lips, margin=0.4) == 0
 
 
 def test_deviation_and_correlation_know_a_mumble_and_a_hold(lips):

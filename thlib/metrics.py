@@ -44,12 +44,12 @@ def deviation_ratio(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 def sync_offset(predicted: np.ndarray, truth: np.ndarray, *, most: int = 5, margin: float = 0.0) -> int:
     """Frames by which the opening of `predicted` (T, P, 2) comes late against `truth` (negative: early), NaN where no
-    face is seen. margin: how much better r must be there than in step; else 0."""
+    face is seen. 0 where r there is not above 0, and above r in step, by `margin`."""
     a, b, lags = opening(predicted), opening(truth), sorted(range(-most, most + 1), key=abs)
     pairs = [(a[max(k, 0) : len(a) + min(k, 0)], b[max(-k, 0) : len(b) - max(k, 0)]) for k in lags]
     alike = [correlation(x[seen], y[seen]) for x, y in pairs for seen in [~np.isnan(y)]]
     best = int(np.argmax(alike))
-    return lags[best] if alike[best] >= alike[0] + margin else 0
+    return lags[best] if alike[best] >= max(alike[0], 0) + margin else 0
 
 
 class LipReader:
