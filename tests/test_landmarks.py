@@ -163,7 +163,7 @@ def test_a_track_survives_its_file(tmp_path):
     assert FaceTrack.load(few.save(tmp_path / "few.track.npz")).points.shape == (9, 68, 3)
 
 
-def test_window_and_68_points():
+def test_picked_frames_and_68_points():
     part = a_track().picked(slice(1, 4))
     assert (len(part.points), len(part.visible), len(part.controls), len(part.pose)) == (3, 3, 3, 3)
     few = part.to68()

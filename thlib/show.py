@@ -183,7 +183,7 @@ class Transcript(Live):
     """A transcript that is edited. state: `text` [[word, its number among those heard or -1], …] and what of it is
     selected (`select`: [first, last)), `times` [start, end, start, …] of the words heard; `past`, `future`: for undo.
     Steps: {"select": [2, 3]}, {"delete": True}, {"replace": "seven"}, {"insert": ["very", 2]} (before word 2 of the
-    text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (where word k begins), {"end": [k, seconds]}."""
+    text), {"undo": True}, {"redo": True}, {"drag": [k, seconds]} (with an end that touches), {"end": [k, seconds]}."""
 
     text = property(lambda self: " ".join(w for w, _ in self.state["text"]), doc="As `TextEditPipeline` takes it.")
 

@@ -76,7 +76,7 @@ def align(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> list[Word]
 def align_speech(audio: np.ndarray, transcript: str, *, rate: int = RATE) -> Speech:
     """English speech, audio (S,) or (S, C) at `rate` Hz, at 16 kHz with the times of its words and phones.
     Forced alignment by pocketsphinx (Huggins-Daines et al. 2006), its acoustic model and dictionary; a word that the
-    dictionary lacks is spelt by espeak-ng. SpeechError where they are not said; DoubtfulWord: one is not."""
+    dictionary lacks is spelt by espeak-ng. SpeechError: silence, or other words; DoubtfulWord: one differs."""
     words = [word for _, word in _tokens(transcript) if word]
     if not np.abs(audio).max(initial=0) > 1e-4:
         raise SpeechError(f"the sound ({len(audio) / rate:.2f} s) is silent: give one that says the {len(words)} words")

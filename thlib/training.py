@@ -51,7 +51,7 @@ def train(
     folder: keeps the checkpoint, from which the same call goes on, log.jsonl (a row a step: step, loss, lr, seconds,
     validation), and the result, for `from_pretrained` and `warm_start`. TrainingError: a checkpoint of another
     training; a loss or gradient that is not finite (the checkpoint is still the last good one).
-    Under `accelerate launch --multi_gpu --num_processes 2` (CPUs: ACCELERATE_USE_CPU=true) each draws its part."""
+    Under `accelerate launch --multi_gpu --num_processes 2` (CPUs: ACCELERATE_USE_CPU=true) they share a folder."""
     from accelerate import Accelerator
     from accelerate.utils import send_to_device
     from tqdm import tqdm

@@ -93,7 +93,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     def gates(self, edit: Tensor, level: Tensor, noisy: Tensor, sides: Sequence[Tensor]) -> Tensor:
         """Weights (B, T, 3), sum 1, of left context, right context and sound in each frame.
-        level (B, 1, W) embedded; sides: for left and right whether there is any context (B,). Left and right alike."""
+        level (B, 1, W) embedded; sides: of left and right, is there any context (B,)? Mirrored, they are exchanged."""
         count = edit.sum(1, keepdim=True).float().expand(edit.shape)
         logits, sound = [], 0
         for away, any_known in zip(borders(edit), sides):

@@ -195,7 +195,7 @@ class TextEditPipeline:
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             deaf = patch.words and (self.lips or "diffusion") == "diffusion" and not window.sound[:, MEL_BANDS:].any()
-            told_late = LATE.format(self.late(window) / LIP_RATE) * (self.late(window) > 0)
+            told_late = LATE.format(late / LIP_RATE) if (late := self.late(window)) else ""
             notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf) + told_late)
             moved += patch.n_frames - (patch.k1 - patch.k0)
         how = f"{method}, lips by {self.lips or method}"
