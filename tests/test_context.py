@@ -204,3 +204,16 @@ def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
         assert np.mean([bool(sound[:, 80:].any()) for sound in told]) > 0.8
     sizes = [float(clean.std(0).mean()) for _, clean, *_ in drawn]
     assert np.percentile(sizes, 95) > 1.5 * np.percentile(sizes, 5)  # people move more and less
+
+
+def test_what_is_heard_is_what_samples_without_context_mean(trained, clips):
+    """In one pass, and the same each time."""
+    f = clips[29]
+    blank, everything = np.full_like(f.motion, np.nan), np.ones(len(f.mel), bool)
+    made = trained.motion(f.mel, blank, edit=everything, samples=16)[:, :, LIPS]
+    trained.train()  # as after training; what is heard has no dropout in it
+    told = trained.heard(f.mel)
+    assert told.shape == (75, 478, 3)
+    assert np.array_equal(told, trained.heard(f.mel))
+    assert np.abs(told[:, LIPS] - made.mean(0)).mean() < 0.25 * np.abs(made.mean(0)).mean()
+    assert np.abs(trained.heard(clips[30].mel) - told)[:, LIPS].mean() > 0.3 * np.abs(told[:, LIPS]).mean()

@@ -13,6 +13,9 @@ from thlib.editing.context import rows_at
 from thlib.editing.pipeline import WEIGHTS, Window
 from thlib.editing.refine import Repair
 from thlib.errors import DataError, EditError, FaceError, SpeechError
+from thlib.presenter.face import displacement, shape
+from thlib.presenter.render import person
+from thlib.presenter.speak import curves, utter
 from thlib.speech import Speech, align_speech, phone_shares, read_align
 
 
@@ -330,6 +333,53 @@ def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_pat
     assert np.array_equal(track.points[end - len(track.points) :], first.track.points[end - len(track.points) :])
     again = editor(Video(once), words, "our shop opens at seven on Friday", speech=other.speech)
     assert again.spans[0][0] > edit.spans[0][1] - 0.5
+
+
+def talk(text: str, identity: int):
+    """A presenter's track, sound (T, M) and words; nothing is drawn."""
+    said, rest = utter(text, identity), shape(np.array(person(identity).identity))
+    moved = curves(said, fps=25).to("mediapipe").values.clip(0, 1)
+    points = (100 * (rest + displacement(moved, shape=rest)) + [160, 160, 0]).astype(np.float32)
+    n = len(points)
+    track = landmarks.FaceTrack(points, np.ones(n, bool), (320, 320), 25)
+    heard = speech.log_mel(said.audio, 25, n), phone_shares(said.phones, 25, n)
+    return track, np.concatenate(heard, 1), list(said.words)
+
+
+def test_footage_is_followed_as_far_as_its_lips_go_with_its_sound(editor):
+    """Presenters, whom the networks know, with their own sound, with it late or early, and with another one's."""
+    farm = "my father bought a farm above the valley, and every summer we help him with the apples and the sheep"
+    shop = "our shop opens at seven on Monday, but the people who live by the river never come before the afternoon"
+    talks = [talk(farm, 9), talk(shop, 19), talk(farm, 29), talk(shop, 39)]
+    for (track, sound, words), (_, other, _) in zip(talks, talks[1:] + talks[:1]):
+        n = min(len(sound), len(other))
+        assert n > 125
+        whole = Window(None, track.picked(slice(n)), None, words, 0, 0, 0)
+
+        def told(sound, first=60, stop=80, whole=whole):
+            return editor.followed(
+                whole._replace(sound=sound[: len(whole.track.points)], left=first - 1, right=stop, n=stop - first)
+            )
+
+        late, trust = told(sound)
+        assert late == 0
+        assert trust > 0.9
+        assert told(sound[np.maximum(np.arange(n) - 5, 0)])[0] == 5
+        assert told(sound[np.minimum(np.arange(n) + 5, n - 1)])[0] == 0  # early sound is left as it is
+        assert told(other)[1] < 0.8
+        assert told(other, 20, n - 50) == (0, 1.0)  # too little is seen to tell
+
+
+def test_a_stranger_is_moved_with_less_trust_in_the_sound(editor, sentence):
+    """Half as far from what no sound would say, about, and no trust is below the weights' own."""
+    path, _, words = sentence
+    f, seen = footage.load(path, words), landmarks.track(Video(path))
+    window = Window(None, seen, f.sound, words, 24, 45, 20)
+    lips = {t: landmarks.head_fixed(editor.motion(window._replace(trust=t), samples=4)) for t in (0.0, 0.5, 1.0)}
+    deaf, half, whole = (lips[t][:, landmarks.LIPS, :2] for t in (0.0, 0.5, 1.0))
+    assert 0.3 < metrics.lip_error(half, deaf) / metrics.lip_error(whole, deaf) < 0.8
+    stranger = TextEditPipeline.from_pretrained("stranger")
+    assert np.array_equal(stranger.motion(window), stranger.motion(window._replace(trust=0.9)))
 
 
 def test_an_edit_keeps_to_footage_whose_sound_comes_late(tmp_path):

@@ -32,7 +32,7 @@ from thlib.presenter import render
 from thlib.rig import Curves
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"  # Okabe & Ito
-Json = dict[str, Any]
+Json, Array, Moves = dict[str, Any], np.ndarray, Curves | np.ndarray | None
 POSES = ("at rest", "browInnerUp", "eyeBlink", "jawOpen", "mouthSmile", "mouthPucker")  # of the rig's still form
 
 
@@ -256,13 +256,7 @@ class Rig(Live):
 
 
 def rig(
-    alt: str,
-    *,
-    identity: int = 0,
-    curves: Curves | np.ndarray | None = None,
-    audio: np.ndarray | None = None,
-    rate: int = 16000,
-    size: int = 256,
+    alt: str, *, identity: int = 0, curves: Moves = None, audio: Array | None = None, rate: int = 16000, size: int = 256
 ) -> Rig:
     """A presenter's face whose controls are sliders; with `curves` (an array (T, 52) is the tracker's, at 25 frames/s)
     it plays them with the sound (S,), and the sliders follow. Still form: six poses, or the face as a video."""

@@ -189,3 +189,24 @@ def test_presenters(request, models):
     values = show("Presenters of the test split, landmarks", presenter_rows(request, models["seen"]))
     assert np.mean(values["mean of 8"]["lips %"]) <= 0.5 * np.mean(values["cross-fade"]["lips %"])
     assert np.mean(values["mean of 8"]["shut"]) >= 0.9
+
+
+def wild_rows(request, nets) -> dict[str, list[dict[str, float]]]:
+    """Lips of people in the wild, whom no network has seen, as landmarks that have landed on the real borders."""
+    ours, rows = TextEditPipeline(nets), {}
+    regressor = TextEditPipeline(nets, lips="regressor")
+    for case in protocol.wild_edits(ours, request.config.getoption("limit")):
+        w = case.window
+        made = {"truth": w.track.points[w.left + 1 : w.right], "cross-fade": protocol.faded_points(case)}
+        made |= {"one sample": ours.motion(w), "mean of 8": ours.motion(w, samples=8), "regressor": regressor.motion(w)}
+        for name, points in made.items():
+            rows.setdefault(name, []).append(protocol.judge_points(case, points) | {"late": w.late})
+    return rows
+
+
+def test_wild(request, models):
+    """SelfEdit of people never seen, in footage as it comes, by both sets of weights."""
+    for column, nets in models.items():
+        values = show(f"SelfEdit in the wild, landmarks, {column}", wild_rows(request, nets))
+        assert np.median(values["mean of 8"]["opening r"]) >= 0.6
+        assert_wins(values, "mean of 8", ["cross-fade"], {"lips %": False, "opening r": True})

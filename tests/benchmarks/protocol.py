@@ -7,7 +7,7 @@ the unedited words subtracted. Rows of motion are judged as landmarks; rows of p
 # T frames  N new frames  P lip points (40)
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
@@ -20,9 +20,22 @@ from thlib import clip, data, metrics
 from thlib.editing.context import MotionDiffusion, rows_at
 from thlib.editing.frames import inbetween
 from thlib.editing.pipeline import TextEditPipeline, Window
+from thlib.editing.sound import Patch
 from thlib.footage import Footage, grid
 from thlib.landmarks import LIPS, FaceTrack, Head, mouth_opening, track
+from thlib.speech import align_speech
 
+WILD = {  # what is said in talking clips, as a speech recogniser (Moonshine, Jeffries et al. 2024) hears it, mended
+    "obama_weekly_450": "to speak with you about the battle we're waging against an oil spill that is assaulting our "
+    "shores and our citizens On April twentieth an explosion ripped through B P Deepwater Horizon drilling rig about "
+    "forty miles off the coast of Louisiana Eleven workers lost their lives Seventeen others",
+    "wda_katiehill": "congressional district and I'm currently in D C for my second week of new member orientation In "
+    "addition to learning where things are and how to use the tunnels",
+    "may_512": "The new year is a time to reflect on what is passed and look ahead to the opportunity",
+    "retalk_1_vfr": "my biggest weaknesses is asking for help when I need it I'd like to do better at that",
+    "synctalk_demo": "Hello and welcome to this video I am a talking head synthesized by sync talk featuring accurate "
+    "lip movements and natural facial expressions along with continuous and stable head poses",
+}
 SLOTS = {"colours": 1, "letters": 3, "digits": 4, "adverbs": 5}  # which word of a sentence each reader reads
 clips = cache(grid)
 
@@ -135,6 +148,20 @@ def self_edit(f: Footage, pictures: clip.Clip, found: FaceTrack) -> Case:
     shared = f.spoken.copy()
     shared[a:b] = False
     return Case(f.name, window, f, a, _said(f.words, ("colours", "letters"), a), shared)
+
+
+def wild_edits(editor: TextEditPipeline, every: int = 1) -> Iterator[Case]:
+    """SelfEdit of people nobody has learned from: every three words, two apart, of the clips of `WILD` are taken away
+    and made again from the clip's own sound, which may come late: `editor.window` sees to that, as in any edit."""
+    for name, said in WILD.items():
+        video = clip.Video(data.path(f"talking-clips/{name}.mp4"))
+        speech = align_speech(clip.mono16k(video.audio, video.audio_rate), said)
+        for i in range(1, len(speech.words) - 3, 2 * every):
+            k0, k1 = (round(t * float(video.fps)) for t in (speech.words[i].start, speech.words[i + 2].end))
+            patch = Patch(None, k0, k1, k1 - k0, video.fps, None, speech.words[i : i + 3], "recording", [])
+            w = editor.window(video, speech.words, patch=patch, sound=speech, moved=0)
+            truth = Footage.of(name, w.track, mel=w.mel, words=w.words)
+            yield Case(f"{name} {i}", w, truth, w.left + 1, {}, w.footage.spoken)
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

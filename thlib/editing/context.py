@@ -28,6 +28,7 @@ FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
 GAIN, WAYS, DRIFT = 0.3, 0.3, 0.25  # how far people differ: log size of all motion; how codes mix; slow drift
+ALONE, NOISY = 0.3, 0.6  # shares of stretches heard as phones alone, and in a noisy room, by a pressed voice
 
 
 def sinusoids(values: Tensor, size: int) -> Tensor:
@@ -137,6 +138,14 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
             noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / self.quiet))[..., None]
         return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
 
+    @torch.no_grad()
+    def heard(self, sound: Array) -> Array:
+        """What `sound` (T, M) alone tells: the mean of all motions (T, 478, 3), in one pass, without any context."""
+        self.eval()
+        none = torch.full((1, len(sound), self.config.basis), math.nan)
+        given = torch.zeros_like(none), torch.tensor([STEPS - 1]), torch.from_numpy(_features(sound))[None]
+        return decode(self, self(*given, none, none[..., 0].isnan())[0] * self.unit)
+
     def kept(self, context: Tensor, edit: Tensor) -> Tensor:
         """The context (B, T, K) that the configuration allows, NaN elsewhere."""
         hidden = {"both": edit, "left": borders(edit)[1] <= 0, "none": torch.ones_like(edit)}[self.config.context]
@@ -189,7 +198,7 @@ def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
 def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], still, spread) -> list[Tensor]:
     """Sound (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
     Half are faster or slower, all of other throats; with a second group people differ around `still` and by `spread`
-    (K,), rest as what stays tells, 3 in 10 are phones alone. 1 in 10 lack sound, a side, all context, 1 in 7 phones."""
+    (K,), rest as what stays tells; `NOISY`, `ALONE`. 1 in 10 lack sound, a side, all context, 1 in 7 phones."""
     real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
@@ -214,8 +223,12 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     less, hidden = rng.random(), edit.copy()
     hidden |= (less < 0.15) & (np.arange(FRAMES) < first)
     hidden |= (less < 0.1 or 0.15 < less < 0.2) & (np.arange(FRAMES) >= first)
+    if groups[1] and rng.random() < NOISY:
+        tilt = np.interp(np.arange(80), np.linspace(0, 79, 5), 0.25 * rng.standard_normal(5))
+        mel = np.logaddexp(3 * mel, 3 * (rng.uniform(-1.6, -0.3) + tilt)) / 3
+        mel = np.exp(0.25 * rng.standard_normal()) * (mel - mel.mean(0))
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
-    mel = mel * (not groups[1] or rng.random() > 0.3 or not phones.any())  # phones are the same in every voice
+    mel = mel * (not groups[1] or rng.random() > ALONE or not phones.any())  # phones are the same in every voice
     sound = np.concatenate([mel, phones * (rng.random() > 1 / 7)], 1) * (np.nan if rng.random() < 0.1 else 1)
     context = np.where(hidden[:, None], np.nan, clean)
     return [*(torch.from_numpy(np.float32(part)) for part in (sound, clean, context)), torch.from_numpy(edit)]

@@ -30,7 +30,7 @@ from thlib.editing.sound import Patch, patches, retime, shifted
 from thlib.errors import DataError, EditError, FaceError
 from thlib.footage import LIP_RATE, Footage
 from thlib.landmarks import LIPS, FaceTrack, Head, beside, faces, track
-from thlib.metrics import motion_steps, sync_offset
+from thlib.metrics import correlation, motion_steps, opening, sync_offset
 from thlib.speech import MEL_BANDS, Speech, heard_phones, log_mel, write_textgrid
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "editing"
@@ -39,7 +39,7 @@ MARGIN = 0.08  # seconds on each side of the new sound in which the face, by co-
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
 LATE = " The footage's sound comes {:.2f} s after its lips; the new lips keep to that."
-LATER = 0.15  # in r, how much better lips must follow a shifted sound before the shift is believed
+LATER, KNOWN, DOUBT = 0.1, 0.85, 0.7  # in r: by which a shift must be better; where trust is whole; least trust
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -59,21 +59,20 @@ class Edit(namedtuple("Edit", "source pieces points words spans notes method see
         """Write the video with its captions (`.vtt`) and its provenance (tags, sidecar); `badge` marks new frames.
         exact: lossless outside the edits, in a larger file. Without a badge the provenance says so. Where the source
         came with its track and words, so does the result, which can then be edited again without a connection."""
-        path, in_memory, pieces = Path(path), isinstance(self.source, Clip), self.pieces
+        path, loaded, pieces = Path(path), isinstance(self.source, Clip), self.pieces
         if badge:
             pieces = [(a, b, replace(c, frames=provenance.badge(c.frames))) for a, b, c in pieces]
         told = {"method": self.method, "badge": badge, "seed": self.seed, "weights": self.weights}
-        told |= {} if in_memory else {"pictures": self.source.told(pieces, exact=exact)}
-        known = None if in_memory else self.source.path
-        record = provenance.record(known, self.spans, actions=self.notes, details=told)
+        told |= {} if loaded else {"pictures": self.source.told(pieces, exact=exact)}
+        record = provenance.record(None if loaded else self.source.path, self.spans, actions=self.notes, details=told)
         tags = provenance.container_tags(record)
-        if in_memory:
+        if loaded:
             write(path, splice_clip(self.source, pieces), exact=exact, metadata=tags)
         else:
             self.source.splice(pieces, path, exact=exact, metadata=tags)
         provenance.write_sidecar(path, record)
         provenance.write_captions(path.with_suffix(".vtt"), self.words)
-        if not in_memory and beside(self.source.path).is_file():
+        if not loaded and beside(self.source.path).is_file():
             self._track().save(beside(path))
             write_textgrid(path.with_suffix(".TextGrid"), self.words)
         return path
@@ -91,10 +90,11 @@ class Edit(namedtuple("Edit", "source pieces points words spans notes method see
         return replace(found, pose=Head.fit(found.points).matrix)
 
 
-class Window(namedtuple("Window", "clip track sound words left right n begin", defaults=[0])):
+class Window(namedtuple("Window", "clip track sound words left right n begin late trust", defaults=[0, 0, 1.0])):
     """Real footage around one edit, T frames from `begin`; those between `left` and `right` become `n` new ones.
     clip, track  T frames;  left, right: the last real frame before and the first after the edit (-1 and T: none).
-    sound        (T', M) as in `Footage`, of the new sound, T' = T - (right - left - 1) + n; words: of the footage."""
+    sound        (T', M) as in `Footage`, of the new sound, T' = T - (right - left - 1) + n; words: of the footage.
+    late, trust  frames by which the footage's sound comes after its lips (`sound` is so much earlier); `followed`."""
 
     mel = property(lambda self: self.sound[:, :MEL_BANDS], doc="Log-mel (T', B) of the new sound.")
     edit = property(lambda self: np.isin(np.arange(len(self.mel)) - self.left - 1, range(self.n)), doc="New? (T',)")
@@ -170,7 +170,10 @@ class TextEditPipeline:
             what = f"These weights have no {' and no '.join(missing)}"
             raise EditError(f"{what}; train them, or take a method and lips of what they have: {', '.join(self.nets)}.")
         fps, total = source.fps, source.n_frames
-        _check_words(words, source.duration)
+        for before, word in pairwise([Word("", 0.0, 0.0), *words]):
+            if not before.start <= word.start <= word.end <= source.duration + 0.1:
+                where = f"{word.text!r} lies at {word.start:.2f}-{word.end:.2f} s of {source.duration:.2f} s"
+                raise EditError(f"{where}, or before the word ahead; give words in order, at the times of this video.")
         spans, sound = diff(words, edited_text), _dark(total, source.audio, source)
         if (most := max(len(span.new) for span in spans)) > FASTEST * LONGEST:
             raise EditError(f"One edit has {most} new words; it may last {LONGEST:.0f} s: split it into shorter ones.")
@@ -195,7 +198,7 @@ class TextEditPipeline:
             pieces.append((first / fps, last / fps, replace(new, frames=pictures)))
             spans.append((float((first + moved) / fps), float((first + moved + window.n) / fps)))
             deaf = patch.words and (self.lips or "diffusion") == "diffusion" and not window.sound[:, MEL_BANDS:].any()
-            told_late = LATE.format(late / LIP_RATE) if (late := self.late(window)) else ""
+            told_late = LATE.format(window.late / float(fps)) if window.late else ""
             notes.append((" ".join(patch.notes) or SOURCES[patch.source]) + UNHEARD * bool(deaf) + told_late)
             moved += patch.n_frames - (patch.k1 - patch.k0)
         how = f"{method}, lips by {self.lips or method}"
@@ -208,8 +211,7 @@ class TextEditPipeline:
         """What one edit needs: `CONTEXT` seconds around it, tracked, with the result's `sound` (its words and audio
         count). moved: frames by which earlier edits have moved this one, less those before `sound` begins; taken:
         where in the source they end. FaceError where the face is hidden at a border or in the edit, or is not alone."""
-        fps, total = source.fps, source.n_frames
-        margin = round(MARGIN * fps)
+        fps, total, margin = source.fps, source.n_frames, round(MARGIN * source.fps)
         first, last = max(0, patch.k0 - margin), min(total, patch.k1 + margin)  # the old frames that are replaced
         if (first, last) == (0, total):
             raise EditError("The edit covers all of the video; keep at least one real frame beside it.")
@@ -229,37 +231,40 @@ class TextEditPipeline:
         features = np.concatenate([log_mel(audio, fps, n), phones], 1)
         borders = first - begin - 1, last - begin, n - (end - begin) + last - first
         found = Window(clip, seen, features, shifted(words, -begin / fps), *borders, begin)
-        if late := round(self.late(found) * fps / LIP_RATE):  # so much earlier the old words have moved the lips
-            left = min(max(found.left - late, taken - begin, -1), found.left)
-            found = found._replace(left=left, n=found.n + found.left - left)
+        late, trust = self.followed(found)
+        left = min(max(found.left - late, taken - begin, -1), found.left)  # the old words' lips begin so much earlier
+        features = features[np.minimum(np.arange(n) + late, n - 1)]
+        found = found._replace(sound=features, left=left, n=found.n + found.left - left, late=late, trust=trust)
         _check_faces(found, detected=not known)
         return found
 
-    def late(self, window: Window) -> int:
-        """Frames at `LIP_RATE` by which the footage's own sound comes after its lips: where the lips that the regressor
-        hears fit the real ones best, if four seconds of them are seen and r is better so by `LATER`; else 0."""
+    def followed(self, window: Window) -> tuple[int, float]:
+        """How the footage's lips follow its own sound: `Window.late`, by where the opening that the sound tells fits
+        theirs best, if r is better so by `LATER`; `Window.trust`, by r there. Needs 4 seconds of face: else 0 and 1."""
         (sound, real, _), rest = window.slow, window.footage.rest
-        if np.isfinite(real[:, 0, 0]).sum() < 4 * LIP_RATE or "regressor" not in self.nets:
-            return 0
-        told = self.nets["regressor"].predict(sound[:, :MEL_BANDS])
-        return max(0, sync_offset(*((m + rest)[:, LIPS, :2] for m in (told, real)), most=8, margin=LATER))
+        if np.isfinite(real[:, 0, 0]).sum() < 4 * LIP_RATE or "diffusion" not in self.nets:
+            return 0, 1.0
+        told, real = ((m + rest)[:, LIPS, :2] for m in (self.nets["diffusion"].heard(sound), real))
+        lag = max(0, sync_offset(told, real, most=8, margin=LATER))
+        told, real = opening(told[lag:]), opening(real[: len(real) - lag])
+        trust = np.clip(correlation(*(m[np.isfinite(real)] for m in (told, real))) / KNOWN, DOUBT, 1)
+        return round(lag * window.track.fps / LIP_RATE), float(trust)
 
     def motion(self, window: Window, *, seed: int = 0, samples: int = 1) -> np.ndarray:
         """Stage 1: landmarks float32 (N, 478, 3), pixels, for the new frames: from the sound and the real footage.
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
-        net, real, points = self.nets[self.lips or "diffusion"], window.footage, window.track.points
-        sound, around, edit = window.slow
-        sound = sound[(np.arange(len(sound)) + self.late(window)).clip(0, len(sound) - 1)]
+        net, real, (sound, around, edit) = self.nets[self.lips or "diffusion"], window.footage, window.slow
         if isinstance(net, MotionDiffusion):
-            motion = net.motion(sound, around, edit=edit > 0, samples=samples, seed=seed).mean(0)
+            guidance = min(window.trust, net.trust.item())
+            motion = net.motion(sound, around, edit=edit > 0, samples=samples, guidance=guidance, seed=seed).mean(0)
         else:
             motion = net.predict(sound[:, :MEL_BANDS])
         motion = np.nan_to_num(rows_at(motion, _places(len(window.sound), len(motion))))
-        motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")
-        motion = motion[window.left + 1 : window.left + window.n + 3]  # the new frames and one on each side
+        motion = np.pad(motion, ((1, 1), (0, 0), (0, 0)), mode="edge")  # and one frame on each side of the new ones
+        motion = motion[window.left + 1 : window.left + window.n + 3]
         (left, right), pace = window.border(real.fixed), np.percentile(motion_steps(real.fixed[:, LIPS]), 90)
         fixed = between(motion, rest=real.rest, left=left, right=right, pace=pace)
-        head = Head.fit(points, shape=real.shape)
+        head = Head.fit(window.track.points, shape=real.shape)
         return heads_between(head, left=window.left, right=window.right, n=window.n).unfix(fixed)
 
     def frames(self, window: Window, target: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -299,10 +304,3 @@ def _check_faces(window: Window, *, detected: bool) -> None:
     if len(hidden):
         where = f"{hidden[0] / fps:.2f}-{(hidden[-1] + 1) / fps:.2f} s, inside the edit"
         raise FaceError(f"The face is hidden at {where}; edit words during which it is visible.")
-
-
-def _check_words(words: Sequence[Word], seconds: float) -> None:
-    for before, word in pairwise([Word("", 0.0, 0.0), *words]):
-        if not before.start <= word.start <= word.end <= seconds + 0.1:
-            where = f"{word.text!r} lies at {word.start:.2f}-{word.end:.2f} s of {seconds:.2f} s"
-            raise EditError(f"{where}, or before the word ahead; give words in order, with the times of this video.")

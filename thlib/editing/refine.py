@@ -33,7 +33,7 @@ from thlib.training import Settings, train, warm_start
 from thlib.warp import clipped, cut_of, fade_out
 from thlib.warp import sample as look_up
 
-Array = np.ndarray
+Array, Dir = np.ndarray, Path | None
 SIZE = np.array([96, 80])  # width and height of a crop in pixels
 UNIT = 50  # pixels of a head's unit (Head.scale; GRID's s1: 66) in a crop, which then reaches from nose to chin
 LOWER = 0.12  # of a crop's middle than that of the lips, in these units
@@ -263,15 +263,10 @@ def _doubtful(rng: np.random.Generator, points: Array) -> Array:
 
 
 def fit_mouth(
-    lessons: Sequence[Lessons],
-    settings: Settings,
-    *,
-    predictor: MouthNet | None = None,
-    init: Path | None = None,
-    folder: Path | None = None,
+    lessons: Sequence, settings: Settings, *, predictor: MouthNet | None = None, init: Dir = None, folder: Dir = None
 ) -> MouthNet:
-    """Train a predictor or, where a `predictor` is given, its refiner, which learns the residual to the warped frames
-    as well (one batch in four). init: a folder of weights to start from. folder: as in `training.train`."""
+    """Train on `Lessons` a predictor or, where a `predictor` is given, its refiner, which learns the residual to the
+    warped frames as well (one batch in four). init: weights to start from. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
     net = net if init is None else warm_start(net, init)
@@ -307,7 +302,7 @@ def fit_mouth(
 
 
 def fit_repair(
-    footage: Iterable[Footage], settings: Settings, *, others: Iterable, init: Path | None, folder: Path
+    footage: Iterable[Footage], settings: Settings, *, others: Iterable, init: Dir, folder: Path
 ) -> dict[str, MouthNet]:
     """Train predictor and refiner, in folders of their names; arguments are those of `lessons` and `fit_mouth`."""
     settings = replace(settings, lr=5e-4, precision="bf16" if FAST else "no")  # at 1e-3 a network died

@@ -1,0 +1,118 @@
+"""Fit the diffusion of lip motion that ships with thlib: `default` or `stranger` (its card: weights/editing/motion.md).
+
+    THLIB_MIRROR=... python tools/fit_motion.py stranger --steps 2400 --out out/stranger
+    THLIB_MIRROR=... python tools/fit_motion.py default --steps 3000 --lr 4e-4 --init out/before --out out/default
+
+Beside real footage it learns from presenters who speak in espeak's voices, as `thlib train editing.motion` does, and in
+those of recorded people: sentences by flite and festival (their voices are built from recordings; `apt install flite
+festival festvox-kdlpc16k`), and the mirror's free recordings of speech, whose words presenters' lips then say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from thlib import data
+from thlib.behaviour import EMOTIONS
+from thlib.clip import mono16k
+from thlib.editing import context
+from thlib.editing.pipeline import WEIGHTS
+from thlib.errors import SpeechError
+from thlib.footage import Footage, grid
+from thlib.landmarks import FaceTrack
+from thlib.presenter.corpus import PEOPLE, SPLITS, PresenterCorpus, sentence
+from thlib.presenter.face import displacement, shape
+from thlib.presenter.render import person
+from thlib.presenter.speak import curves
+from thlib.speech import Speech, align_speech, log_mel, phone_shares
+from thlib.training import Settings, warm_start
+
+VOICES = ("awb", "rms", "slt", "kal16", "ked")
+FREE = ("jfk.flac", "librispeech_61-70968-0000.flac", "libritts_84_121550.wav", "mfa_acoustic_corpus.wav")
+
+
+def said_by(rng: np.random.Generator, said: Speech) -> Footage:
+    """A presenter of the train split, drawn by `rng`, whose lips say a recording."""
+    identity = int(10 * rng.integers(PEOPLE) + rng.choice(SPLITS["train"]))
+    manner = {"emotion": str(rng.choice(EMOTIONS)), "intensity": float(rng.uniform(0.4, 1.2))}
+    moved = curves(said, fps=25, **manner, style=int(rng.integers(2)), seed=int(rng.integers(2**31)))
+    rest = shape(np.array(person(identity).identity))
+    points = 100 * (rest + displacement(moved.to("mediapipe").values.clip(0, 1), shape=rest)) + [160, 160, 0]
+    track = FaceTrack(points.astype(np.float32), np.ones(len(points), bool), (320, 320), 25)
+    found = Footage.of(str(identity), track, mel=log_mel(said.audio, 25, len(points)), words=said.words)
+    return found._replace(phones=phone_shares(said.phones, 25, len(points)))
+
+
+def spoken(text: str, voice: str, slower: float, path: Path) -> np.ndarray:
+    """`text` at 16 kHz (S,) by a voice of flite, or festival's "ked", by `slower` times as long."""
+    if voice == "ked":
+        lines = ["(voice_ked_diphone)", f"(Parameter.set 'Duration_Stretch {slower:.3f})"]
+        given = ["text2wave", *[part for line in lines for part in ("-eval", line)], "-o", str(path)]
+    else:
+        given = ["flite", "-voice", voice, "--setf", f"duration_stretch={slower:.3f}", "-t", text, "-o", str(path)]
+    subprocess.run(given, input=text.encode(), check=True, capture_output=True)
+    return _read(path)
+
+
+def _read(path: Path) -> np.ndarray:
+    audio, rate = soundfile.read(path)
+    return mono16k(audio.reshape(len(audio), -1), rate)
+
+
+def recorded(rounds: int) -> Iterator[Footage]:
+    """`rounds` sentences in each of VOICES, then the FREE recordings by four presenters for every five seconds."""
+    rng = np.random.default_rng(77)
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for voice in VOICES:
+                text = sentence("train", rng)
+                audio = spoken(text, voice, rng.uniform(0.82, 1.12), Path(folder) / "said.wav")
+                try:
+                    yield said_by(rng, align_speech(np.pad(audio, (3000, 5000)), text))
+                except SpeechError as error:
+                    print(f"left out, by {voice}: {error}")
+    texts = {name: entry.transcript for name, entry in data.manifest("speech").files.items()}
+    for name in FREE:
+        path = data.path(f"speech/{name}")
+        said = align_speech(_read(path), texts[name] or path.with_suffix(".lab").read_text())
+        for _ in range(int(4 * max(1, len(said.audio) / 16000 / 5))):
+            yield said_by(rng, said)
+
+
+def main() -> None:
+    """Fit and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weights", choices=("default", "stranger"))
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--presenters", type=int, default=1200)
+    parser.add_argument("--rounds", type=int, default=170, help="sentences in each of the recorded voices")
+    parser.add_argument("--init", type=Path, help="a folder of weights to start from")
+    parser.add_argument("--out", type=Path, required=True, help="where checkpoints go, to resume from")
+    args = parser.parse_args()
+    footage = (grid("train") if args.weights == "default" else []) + grid("others")
+    corpus = PresenterCorpus("train", n=args.presenters)
+    others = [*map(corpus.footage, range(args.presenters)), *recorded(args.rounds)]
+    if args.weights == "default":  # who was seen is moved worse by what helps with strangers
+        context.WAYS = context.ALONE = 0.1
+    net = args.init and warm_start(context.MotionDiffusion(), args.init)
+    how = Settings(args.steps, lr=args.lr, weight_decay=0.02, ema=0.998, precision="bf16", save_every=60)
+    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out)
+    net.trust.fill_(1.0 if args.weights == "default" else 0.7)
+    folder = WEIGHTS / args.weights / "diffusion"
+    net.half().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
