@@ -1,7 +1,7 @@
-"""Fit the diffusion of lip motion that ships with thlib: `default` or `stranger` (its card: weights/editing/motion.md).
+"""Fit the next weights of lip motion, `default` or `stranger`, with recorded voices (see weights/editing/motion.md).
 
     THLIB_MIRROR=... python tools/fit_motion.py stranger --steps 2400 --out out/stranger
-    THLIB_MIRROR=... python tools/fit_motion.py default --steps 3000 --lr 4e-4 --init out/before --out out/default
+    THLIB_MIRROR=... python tools/fit_motion.py default --steps 3000 --lr 4e-4 --init DEFAULT --out out/default
 
 Beside real footage it learns from presenters who speak in espeak's voices, as `thlib train editing.motion` does, and in
 those of recorded people: sentences by flite and festival (their voices are built from recordings; `apt install flite
@@ -11,7 +11,6 @@ festival festvox-kdlpc16k`), and the mirror's free recordings of speech, whose w
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ from thlib import data
 from thlib.behaviour import EMOTIONS
 from thlib.clip import mono16k
 from thlib.editing import context
-from thlib.editing.pipeline import WEIGHTS
 from thlib.errors import SpeechError
 from thlib.footage import Footage, grid
 from thlib.landmarks import FaceTrack
@@ -88,7 +86,7 @@ def recorded(rounds: int) -> Iterator[Footage]:
 
 
 def main() -> None:
-    """Fit and save."""
+    """Fit, and save in the folder of checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", choices=("default", "stranger"))
     parser.add_argument("--steps", type=int, default=2400)
@@ -107,11 +105,7 @@ def main() -> None:
     how = Settings(args.steps, lr=args.lr, weight_decay=0.02, ema=0.998, precision="bf16", save_every=60)
     net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out)
     net.trust.fill_(1.0 if args.weights == "default" else 0.7)
-    folder = WEIGHTS / args.weights / "diffusion"
-    net.half().save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config.pop("_name_or_path", None)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    net.half().save_pretrained(args.out / "diffusion")
 
 
 if __name__ == "__main__":
