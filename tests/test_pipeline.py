@@ -13,9 +13,7 @@ from thlib.editing.context import rows_at
 from thlib.editing.pipeline import WEIGHTS, Window
 from thlib.editing.refine import Repair
 from thlib.errors import DataError, EditError, FaceError, SpeechError
-from thlib.presenter.face import displacement, shape
-from thlib.presenter.render import person
-from thlib.presenter.speak import curves, utter
+from thlib.presenter.speak import say
 from thlib.speech import Speech, align_speech, phone_shares, read_align
 
 
@@ -294,7 +292,6 @@ def test_words_far_from_their_sound_are_refused(editor, sentence):
 
 def test_diffusion_moves_a_presenters_lips_by_its_seed_and_lands_on_the_real_ones(tmp_path):
     from thlib.landmarks import LIPS, Head
-    from thlib.presenter.speak import say
 
     first, other = (say(f"our shop opens at {day}", identity=14, size=(128, 128)) for day in ("nine", "seven today"))
     file, editor = first.save(tmp_path / "a.mp4"), TextEditPipeline.from_pretrained(lips="diffusion")
@@ -313,7 +310,6 @@ def test_diffusion_moves_a_presenters_lips_by_its_seed_and_lands_on_the_real_one
 def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_path, monkeypatch):
     """No landmark model at all: words and landmarks come from what lies beside the video, and go on to the result."""
     from thlib import landmarks
-    from thlib.presenter.speak import say
     from thlib.speech import read_textgrid
 
     monkeypatch.setenv("THLIB_CACHE", str(tmp_path / "cache"))
@@ -336,14 +332,11 @@ def test_a_presenter_is_edited_twice_on_a_machine_that_can_reach_nothing(tmp_pat
 
 
 def talk(text: str, identity: int):
-    """A presenter's track, sound (T, M) and words; nothing is drawn."""
-    said, rest = utter(text, identity), shape(np.array(person(identity).identity))
-    moved = curves(said, fps=25).to("mediapipe").values.clip(0, 1)
-    points = (100 * (rest + displacement(moved, shape=rest)) + [160, 160, 0]).astype(np.float32)
-    n = len(points)
-    track = landmarks.FaceTrack(points, np.ones(n, bool), (320, 320), 25)
-    heard = speech.log_mel(said.audio, 25, n), phone_shares(said.phones, 25, n)
-    return track, np.concatenate(heard, 1), list(said.words)
+    """A presenter's track, sound (T, M) and words."""
+    done = say(text, identity=identity, size=(64, 64))
+    n = len(done.track.points)
+    heard = speech.log_mel(done.speech.audio, 25, n), phone_shares(done.phones, 25, n)
+    return done.track, np.concatenate(heard, 1), list(done.words)
 
 
 def test_footage_is_followed_as_far_as_its_lips_go_with_its_sound(editor):
@@ -371,7 +364,7 @@ def test_footage_is_followed_as_far_as_its_lips_go_with_its_sound(editor):
 
 
 def test_a_stranger_is_moved_with_less_trust_in_the_sound(editor, sentence):
-    """Half as far from what no sound would say, about, and no trust is below the weights' own."""
+    """Half the trust: about half as far from what is said unheard. Never more trust than the weights' own."""
     path, _, words = sentence
     f, seen = footage.load(path, words), landmarks.track(Video(path))
     window = Window(None, seen, f.sound, words, 24, 45, 20)
@@ -384,8 +377,6 @@ def test_a_stranger_is_moved_with_less_trust_in_the_sound(editor, sentence):
 
 def test_an_edit_keeps_to_footage_whose_sound_comes_late(tmp_path):
     """A presenter's sound comes five frames late: lips, and those that are replaced, stay as early as they were."""
-    from thlib.presenter.speak import say
-
     said = "my father bought a farm above the valley, and every summer we help him with the apples and the sheep"
     done, editor = say(said, size=(128, 128)), TextEditPipeline.from_pretrained()
     text = said.replace("above the valley, ", "")

@@ -25,28 +25,28 @@ from thlib.clip import mono16k
 from thlib.editing import context
 from thlib.errors import SpeechError
 from thlib.footage import Footage, grid
-from thlib.landmarks import FaceTrack
 from thlib.presenter.corpus import PEOPLE, SPLITS, PresenterCorpus, sentence
-from thlib.presenter.face import displacement, shape
-from thlib.presenter.render import person
 from thlib.presenter.speak import curves
-from thlib.speech import Speech, align_speech, log_mel, phone_shares
+from thlib.speech import Speech, align_speech
 from thlib.training import Settings, warm_start
 
 VOICES = ("awb", "rms", "slt", "kal16", "ked")
 FREE = ("jfk.flac", "librispeech_61-70968-0000.flac", "libritts_84_121550.wav", "mfa_acoustic_corpus.wav")
 
 
-def said_by(rng: np.random.Generator, said: Speech) -> Footage:
-    """A presenter of the train split, drawn by `rng`, whose lips say a recording."""
-    identity = int(10 * rng.integers(PEOPLE) + rng.choice(SPLITS["train"]))
-    manner = {"emotion": str(rng.choice(EMOTIONS)), "intensity": float(rng.uniform(0.4, 1.2))}
-    moved = curves(said, fps=25, **manner, style=int(rng.integers(2)), seed=int(rng.integers(2**31)))
-    rest = shape(np.array(person(identity).identity))
-    points = 100 * (rest + displacement(moved.to("mediapipe").values.clip(0, 1), shape=rest)) + [160, 160, 0]
-    track = FaceTrack(points.astype(np.float32), np.ones(len(points), bool), (320, 320), 25)
-    found = Footage.of(str(identity), track, mel=log_mel(said.audio, 25, len(points)), words=said.words)
-    return found._replace(phones=phone_shares(said.phones, 25, len(points)))
+class Recorded(PresenterCorpus):
+    """Presenters of the train split, drawn by `rng`, whose lips say a recording."""
+
+    def __init__(self, said: Speech, rng: np.random.Generator):
+        super().__init__("train")
+        self.said, self.rng = said, rng
+
+    def _spoken(self, index: int) -> tuple:
+        rng = self.rng
+        identity = int(10 * rng.integers(PEOPLE) + rng.choice(SPLITS[self.split]))
+        manner = {"emotion": str(rng.choice(EMOTIONS)), "intensity": float(rng.uniform(0.4, 1.2))}
+        manner |= {"style": int(rng.integers(2)), "seed": int(rng.integers(2**31))}
+        return identity, self.said, curves(self.said, fps=self.fps, **manner), manner
 
 
 def spoken(text: str, voice: str, slower: float, path: Path) -> np.ndarray:
@@ -74,15 +74,15 @@ def recorded(rounds: int) -> Iterator[Footage]:
                 text = sentence("train", rng)
                 audio = spoken(text, voice, rng.uniform(0.82, 1.12), Path(folder) / "said.wav")
                 try:
-                    yield said_by(rng, align_speech(np.pad(audio, (3000, 5000)), text))
+                    yield Recorded(align_speech(np.pad(audio, (3000, 5000)), text), rng).footage(0)
                 except SpeechError as error:
                     print(f"left out, by {voice}: {error}")
     texts = {name: entry.transcript for name, entry in data.manifest("speech").files.items()}
     for name in FREE:
         path = data.path(f"speech/{name}")
         said = align_speech(_read(path), texts[name] or path.with_suffix(".lab").read_text())
-        for _ in range(int(4 * max(1, len(said.audio) / 16000 / 5))):
-            yield said_by(rng, said)
+        for k in range(int(4 * max(1, len(said.audio) / 16000 / 5))):
+            yield Recorded(said, rng).footage(k)
 
 
 def main() -> None:
