@@ -180,6 +180,26 @@ def test_stretches_rest_where_the_lips_rest_beside_the_edit(clips):
         assert quiet.max() < 1e-5
 
 
+def test_what_a_sound_differs_from_itself_stays_beside_the_edit(clips, monkeypatch):
+    """Real motion beside an edit varies from token to token; in the edit that is gone within a few frames."""
+    rows, still, same = [np.zeros((80, 1 + 119 + 4), np.float32)], np.zeros(4), np.ones(4)
+    monkeypatch.setattr(context, "GAIN", 0)
+    monkeypatch.setattr(context, "DRIFT", 0)
+    sizes = {"real": [], "first": [], "fourth": [], "eighth": []}
+    for seed in range(200):
+        _, clean, _, edit = context._stretch(np.random.default_rng(seed), [rows, rows], still, same)
+        if edit.sum() < 20:
+            continue
+        first = int(edit.float().argmax())
+        for name, k in (("real", first - 1), ("first", first), ("fourth", first + 3), ("eighth", first + 7)):
+            sizes[name].append(float(clean[k].square().mean()))
+    real, first, fourth, eighth = (np.sqrt(np.mean(of)) for of in sizes.values())
+    assert abs(real - context.TOKENS) < 0.15
+    assert 0.55 < first / real < 0.66
+    assert fourth / real < 0.2
+    assert eighth / real < 0.03
+
+
 def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
     net = net_with(clips)
     rows = [context._series(net, f) for f in clips[:4]]

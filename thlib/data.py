@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,7 @@ Consent = namedtuple("Consent", "edit publish", defaults=("unknown", "no"))
 File = namedtuple("File", "licence tier consent url bytes sha256 split transcript shows", defaults=("", 0, *[""] * 4))
 # A data set: its terms and its files by name, or, for one without files, its `size` and `how` to get it.
 Manifest = namedtuple("Manifest", "name title homepage licence citation tier consent files size how", defaults=("", ""))
+_READING = threading.Lock()  # numpy reads headers by ast, which Python 3.11 cannot do in two threads at once
 
 
 def names() -> tuple[str, ...]:
@@ -111,7 +113,7 @@ def cached(kind: str, key: object, make: Callable[[], dict[str, np.ndarray]]) ->
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache() / f"thlib-{kind}" / f"{digest}.npz"
     spoilt = suppress(OSError, EOFError, ValueError, zipfile.BadZipFile)  # or absent: made anew
-    with spoilt, np.load(file, allow_pickle=False) as stored:
+    with spoilt, _READING, np.load(file, allow_pickle=False) as stored:
         return dict(stored)
     arrays = make()
     with atomic(file) as half, half.open("wb") as stream:

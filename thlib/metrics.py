@@ -75,8 +75,7 @@ class LipReader:
 
 def psnr(result: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of uint8 pictures of one shape; 100 for equal ones. Trap: a blur scores well."""
-    same = np.array_equal(result, truth)
-    return 100.0 if same else float(peak_signal_noise_ratio(truth, result, data_range=255))
+    return 100.0 if np.array_equal(result, truth) else float(peak_signal_noise_ratio(truth, result, data_range=255))
 
 
 def ssim(result: np.ndarray, truth: np.ndarray) -> float:

@@ -171,8 +171,7 @@ class Source:
                 raise MediaError(f"{where}; export it again or cut that part off.") from error
             for frame in frames:
                 if frame.pts is not None:
-                    seconds = frame.pts * stream.time_base - self._start
-                    yield seconds, frame
+                    yield frame.pts * stream.time_base - self._start, frame
 
     def _notes(self, stream: av.VideoStream, slots: np.ndarray, sound: av.AudioStream | None) -> Iterator[str]:
         shown = len(np.unique(slots))

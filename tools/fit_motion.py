@@ -3,6 +3,7 @@
     THLIB_MIRROR=... python tools/fit_motion.py stranger --steps 2400 --out out/stranger
     THLIB_MIRROR=... python tools/fit_motion.py default --steps 3000 --lr 4e-4 --init DEFAULT --out out/default
 
+The last steps are taken with weights as eight bits hold them (float8_e4m3fn), which is how they are shipped.
 Beside real footage it learns from presenters who speak in espeak's voices, as `thlib train editing.motion` does, and in
 those of recorded people: sentences by flite and festival (their voices are built from recordings; `apt install flite
 festival festvox-kdlpc16k`), and the mirror's free recordings of speech, whose words presenters' lips then say.
@@ -14,10 +15,15 @@ import argparse
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import parametrize
 
 from thlib import data
 from thlib.behaviour import EMOTIONS
@@ -28,7 +34,7 @@ from thlib.footage import Footage, grid
 from thlib.presenter.corpus import PEOPLE, SPLITS, PresenterCorpus, sentence
 from thlib.presenter.speak import curves
 from thlib.speech import Speech, align_speech
-from thlib.training import Settings, warm_start
+from thlib.training import RESULT, Settings, warm_start
 
 VOICES = ("awb", "rms", "slt", "kal16", "ked")
 FREE = ("jfk.flac", "librispeech_61-70968-0000.flac", "libritts_84_121550.wav", "mfa_acoustic_corpus.wav")
@@ -85,6 +91,22 @@ def recorded(rounds: int) -> Iterator[Footage]:
             yield Recorded(said, rng).footage(k)
 
 
+class Rounded(nn.Module):
+    """A weight as eight bits hold it, and its gradient as if it were whole: a network learns to live with them."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight (any shape), rounded."""
+        return weight + (weight.to(torch.float8_e4m3fn).to(weight.dtype) - weight).detach()
+
+
+def rounded(net: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Round all matrices of `net` from now on; returns where they are."""
+    found = [(part, n) for part in net.modules() for n, w in part.named_parameters(recurse=False) if w.ndim > 1]
+    for part, name in found:
+        parametrize.register_parametrization(part, name, Rounded())
+    return found
+
+
 def main() -> None:
     """Fit, and save in the folder of checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -103,9 +125,22 @@ def main() -> None:
         context.WAYS = context.ALONE = 0.1
     net = args.init and warm_start(context.MotionDiffusion(), args.init)
     how = Settings(args.steps, lr=args.lr, weight_decay=0.02, ema=0.998, precision="bf16", save_every=60)
-    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out)
+    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out / "whole")
+    matrices, how = rounded(net), replace(how, steps=args.steps // 8, lr=args.lr / 4)
+    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out / "rounded")
+    for part, name in matrices:
+        parametrize.remove_parametrizations(part, name)
     net.trust.fill_(1.0 if args.weights == "default" else 0.7)
-    net.half().save_pretrained(args.out / "diffusion")
+    save(net, args.out / "diffusion")
+
+
+def save(net: context.MotionDiffusion, folder: Path) -> None:
+    """Write `net`, matrices with 8 bits and all else with 16, for `from_pretrained`."""
+    net.save_config(folder)
+    matrices = {name for name, weight in net.named_parameters() if weight.ndim > 1}
+    kinds = {name: torch.float8_e4m3fn if name in matrices else torch.float16 for name in net.state_dict()}
+    packed = {name: weight.to(kinds[name]).contiguous() for name, weight in net.state_dict().items()}
+    save_file(packed, folder / RESULT, {"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ After Han et al. 2024 (arXiv 2407.14841); what they leave open is ours, and swit
 linear basis of displacement from the resting face. Context is given clean at every step: it comes out as it went in."""
 
 # B batch  T frames  K basis size  M features of sound: 80 mel bands, 39 phones  W width
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +26,8 @@ REACH = 32  # frames that attention sees on each side: it knows no others, so a 
 FRAMES = 64  # of a training stretch
 LONGEST = 48  # frames of it that are masked at most, 8 at least
 AUGMENTED = 0.15  # how far the loudness and the pace of a stretch are moved
-GAIN, WAYS, DRIFT = 0.3, 0.3, 0.25  # how far people differ: log size of all motion; how codes mix; slow drift
+GAIN, WAYS, DRIFT = 0.3, 0.3, 0.12  # how far people differ: log size of all motion; how codes mix; slow drift
+TOKENS = 0.5  # how far a sound differs from itself, said again: tenth-second waves, which tell nothing of the edit
 ALONE, NOISY = 0.3, 0.6  # shares of stretches heard as phones alone, and in a noisy room, by a pressed voice
 
 
@@ -48,8 +48,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, width=192, layers=4, basis=24, *, weights="dynamic", context="both", masked=True):
         super().__init__()
-        sizes = [MEL_BANDS + len(PHONES), *[width] * 4]
-        convs = [nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes)]
+        convs = [nn.Conv1d(n, width, 5, padding=2) for n in (MEL_BANDS + len(PHONES), *[width] * 3)]
         self.sound = nn.Sequential(*[step for conv in convs for step in (conv, nn.GELU(), nn.Dropout(0.1))])
         self.silence = nn.Parameter(torch.zeros(width))  # stands in for sound that is withheld
         self.real, self.noisy, self.role = nn.Linear(basis, width), nn.Linear(basis, width), nn.Embedding(2, width)
@@ -78,8 +77,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         at = torch.arange(edit.shape[1], device=noisy.device)
         place = sinusoids(at + offset, self.config.width)
         real, known = self.real(context.nan_to_num()), ~context[..., 0].isnan() & ~edit
-        left, right = borders(edit)
-        sides = known & (left <= 0), known & (right <= 0)
+        sides = [known & (away <= 0) for away in borders(edit)]
         unused = [~side & side.any(1, keepdim=True) for side in sides]  # none where a side has no frames at all
         asked, told = heard + place + level, real + place
         seen = [self.near(asked, told, told, key_padding_mask=u, need_weights=False)[0] for u in unused]
@@ -169,7 +167,7 @@ def fit_diffusion(
     footage: Sequence, settings: Settings, *, others: Iterable = (), net: ModelMixin = None, folder: Path | None = None
 ) -> MotionDiffusion:
     """Train a `MotionDiffusion` on masked stretches of `Footage` (the published training is not known).
-    others: more footage; each group is drawn by the root of its size, `footage` as if it were ten times as much; with
+    others: more footage; each group is drawn by the root of its size, `footage` as if 30 times as much; with
     others, people are varied: whom it never saw it moves better, by context, and worse whom it did (the card's table).
     net: of another size or configuration, or warm-started: its basis is kept. folder: as in `training.train`."""
     torch.manual_seed(settings.seed)
@@ -199,7 +197,7 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     """Sound (T, M), clean codes (T, K), context (T, K), edit (T,) of a random stretch, FRAMES long.
     Half are faster or slower, all of other throats; with a second group people differ around `still` and by `spread`
     (K,), rest as what stays tells; `NOISY`, `ALONE`. 1 in 10 lack sound, a side, all context, 1 in 7 phones."""
-    real, other = np.sqrt([10 * len(groups[0]), len(groups[1])])
+    real, other = np.sqrt([30 * len(groups[0]), len(groups[1])])
     group = groups[int(rng.random() < other / (real + other))]
     rows = group[rng.integers(len(group))]
     pace = np.exp(rng.uniform(-AUGMENTED, AUGMENTED)) if rng.random() < 0.5 else 1.0
@@ -209,6 +207,8 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     mel, phones, clean = np.split(rows_at(rows[:, 1:], places), [MEL_BANDS, MEL_BANDS + len(PHONES)], axis=1)
     count = rng.integers(8, LONGEST + 1)
     first = rng.integers(4, FRAMES - count - 3)
+    after = np.arange(FRAMES)[:, None] - first
+    edit = (after >= 0) & (after < count)
     (begin, end), at = places[[first, first + count - 1]], np.arange(len(rows))
     beside = (rows[:, 0] > 0) & ((at < begin) | (at > end))
     if groups[1] and beside.any():  # as in an edit: where the lips rest, only what stays tells
@@ -217,12 +217,13 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     if groups[1]:
         k, normal = len(spread), rng.standard_normal
         ways = np.diag(np.exp(WAYS * normal(k))) + WAYS * normal((k, k)) / k**0.5
-        drift = rows_at(DRIFT * spread * normal((4, k)), np.linspace(0, 3, FRAMES))
-        clean = still + np.exp(GAIN * normal()) * ((clean - still) / spread @ ways * spread) + drift
-    edit = (np.arange(FRAMES) >= first) & (np.arange(FRAMES) < first + count)
+        waves = ((4, DRIFT), (26, TOKENS))
+        slow, quick = (rows_at(size * spread * normal((n, k)), np.linspace(0, n - 1, FRAMES)) for n, size in waves)
+        fading = np.exp(-(after + 1) / 2) * quick[first - 1] + np.exp((after - count) / 2) * quick[first + count]
+        clean = still + np.exp(GAIN * normal()) * ((clean - still) / spread @ ways * spread)
+        clean = clean + slow + np.where(edit, fading, quick)
     less, hidden = rng.random(), edit.copy()
-    hidden |= (less < 0.15) & (np.arange(FRAMES) < first)
-    hidden |= (less < 0.1 or 0.15 < less < 0.2) & (np.arange(FRAMES) >= first)
+    hidden |= ((less < 0.15) & (after < 0)) | ((less < 0.1 or 0.15 < less < 0.2) & (after >= 0))
     if groups[1] and rng.random() < NOISY:
         tilt = np.interp(np.arange(80), np.linspace(0, 79, 5), 0.25 * rng.standard_normal(5))
         mel = np.logaddexp(3 * mel, 3 * (rng.uniform(-1.6, -0.3) + tilt)) / 3
@@ -230,8 +231,8 @@ def _stretch(rng: np.random.Generator, groups: Sequence[Sequence[np.ndarray]], s
     mel = mel + AUGMENTED * rng.standard_normal() + 0.1 * rng.standard_normal(mel.shape)
     mel = mel * (not groups[1] or rng.random() > ALONE or not phones.any())  # phones are the same in every voice
     sound = np.concatenate([mel, phones * (rng.random() > 1 / 7)], 1) * (np.nan if rng.random() < 0.1 else 1)
-    context = np.where(hidden[:, None], np.nan, clean)
-    return [*(torch.from_numpy(np.float32(part)) for part in (sound, clean, context)), torch.from_numpy(edit)]
+    parts = (np.float32(part) for part in (sound, clean, np.where(hidden, np.nan, clean)))
+    return [*map(torch.from_numpy, parts), torch.from_numpy(edit[:, 0])]
 
 
 def rows_at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:

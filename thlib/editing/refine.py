@@ -222,8 +222,7 @@ def detail(pictures: Tensor, sigma: float = DETAIL) -> Tensor:
     row = torch.exp(-0.5 * (torch.arange(-reach, reach + 1.0) / sigma) ** 2).to(pictures)
     kernel = (row / row.sum()).expand(pictures.shape[1], 1, 1, -1)
     wide = F.pad(pictures, (reach,) * 4, mode="reflect")
-    blurred = F.conv2d(F.conv2d(wide, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))
-    return pictures - blurred
+    return pictures - F.conv2d(F.conv2d(wide, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))
 
 
 class Lessons(namedtuple("Lessons", "pictures sound truth")):
