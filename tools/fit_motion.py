@@ -1,9 +1,9 @@
 """Fit the next weights of lip motion, `default` or `stranger`, with recorded voices (see weights/editing/motion.md).
 
-    THLIB_MIRROR=... python tools/fit_motion.py stranger --steps 2400 --out out/stranger
-    THLIB_MIRROR=... python tools/fit_motion.py default --steps 3000 --lr 4e-4 --init DEFAULT --out out/default
+    THLIB_MIRROR=... python tools/fit_motion.py stranger --steps 2400 --out stranger
+    THLIB_MIRROR=... python tools/fit_motion.py default --steps 2000 --lr 4e-4 --init DEFAULT --halfway --out default
 
-The last steps are taken with weights as eight bits hold them (float8_e4m3fn), which is how they are shipped.
+What was learned is then told to weights of eight bits (float8_e4m3fn), which is how they are shipped.
 Beside real footage it learns from presenters who speak in espeak's voices, as `thlib train editing.motion` does, and in
 those of recorded people: sentences by flite and festival (their voices are built from recordings; `apt install flite
 festival festvox-kdlpc16k`), and the mirror's free recordings of speech, whose words presenters' lips then say.
@@ -12,11 +12,13 @@ festival festvox-kdlpc16k`), and the mirror's free recordings of speech, whose w
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
@@ -28,7 +30,9 @@ from torch.nn.utils import parametrize
 from thlib import data
 from thlib.behaviour import EMOTIONS
 from thlib.clip import mono16k
+from thlib.diffusion import STEPS, noised
 from thlib.editing import context
+from thlib.editing.motion import lip_basis
 from thlib.errors import SpeechError
 from thlib.footage import Footage, grid
 from thlib.presenter.corpus import PEOPLE, SPLITS, PresenterCorpus, sentence
@@ -92,19 +96,31 @@ def recorded(rounds: int) -> Iterator[Footage]:
 
 
 class Rounded(nn.Module):
-    """A weight as eight bits hold it, and its gradient as if it were whole: a network learns to live with them."""
+    """A weight as eight bits hold it, and its gradient as if it were whole."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight (any shape), rounded."""
         return weight + (weight.to(torch.float8_e4m3fn).to(weight.dtype) - weight).detach()
 
 
-def rounded(net: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Round all matrices of `net` from now on; returns where they are."""
-    found = [(part, n) for part in net.modules() for n, w in part.named_parameters(recurse=False) if w.ndim > 1]
-    for part, name in found:
+def rounded(net: context.MotionDiffusion, fit: Callable[[context.MotionDiffusion], None]) -> None:
+    """Round all matrices of `net` to eight bits; `fit` trains it, by `context._loss`, to say what it said before."""
+    whole = copy.deepcopy(net).requires_grad_(False).eval()
+    matrices = [(part, n) for part in net.modules() for n, w in part.named_parameters(recurse=False) if w.ndim > 1]
+    for part, name in matrices:
         parametrize.register_parametrization(part, name, Rounded())
-    return found
+
+    def astray(net, sound, clean, real, edit) -> torch.Tensor:
+        level = torch.randint(0, STEPS, (len(sound),))
+        clean, real = clean.nan_to_num(), net.kept(real, edit)
+        given = noised(clean, torch.randn_like(clean), level), level, sound, real, edit
+        off = (net.eval()(*given) - whole(*given)) * net.unit * edit[..., None]
+        return torch.einsum("btk,klc->btlc", off, lip_basis(net)).square().mean() + 0.02 * off.square().mean()
+
+    with patch.object(context, "_loss", astray):
+        fit(net)
+    for part, name in matrices:
+        parametrize.remove_parametrizations(part, name)
 
 
 def main() -> None:
@@ -113,9 +129,11 @@ def main() -> None:
     parser.add_argument("weights", choices=("default", "stranger"))
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--presenters", type=int, default=1200)
     parser.add_argument("--rounds", type=int, default=170, help="sentences in each of the recorded voices")
     parser.add_argument("--init", type=Path, help="a folder of weights to start from")
+    parser.add_argument("--halfway", action="store_true", help="end half-way between --init and what is learned")
     parser.add_argument("--out", type=Path, required=True, help="where checkpoints go, to resume from")
     args = parser.parse_args()
     footage = (grid("train") if args.weights == "default" else []) + grid("others")
@@ -124,13 +142,15 @@ def main() -> None:
     if args.weights == "default":  # who was seen is moved worse by what helps with strangers
         context.WAYS = context.ALONE = 0.1
     net = args.init and warm_start(context.MotionDiffusion(), args.init)
-    how = Settings(args.steps, lr=args.lr, weight_decay=0.02, ema=0.998, precision="bf16", save_every=60)
-    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out / "whole")
-    matrices, how = rounded(net), replace(how, steps=args.steps // 8, lr=args.lr / 4)
-    net = context.fit_diffusion(footage, how, net=net, others=others, folder=args.out / "rounded")
-    for part, name in matrices:
-        parametrize.remove_parametrizations(part, name)
-    net.trust.fill_(1.0 if args.weights == "default" else 0.7)
+    how = Settings(args.steps, lr=args.lr, weight_decay=0.02, ema=0.998, seed=args.seed, precision="bf16")
+    fit = partial(context.fit_diffusion, footage, others=others)
+    first = copy.deepcopy(net)
+    net = fit(how, net=net, folder=args.out / "whole")
+    if args.halfway:
+        warm_start(net, {name: (w + first.get_parameter(name)) / 2 for name, w in net.named_parameters()})
+    quick = Settings(300, lr=1e-4, weight_decay=0, ema=0.98, seed=args.seed)
+    rounded(net, lambda net: fit(quick, net=net, folder=args.out / "rounded"))
+    net.trust.fill_(1.0 if args.weights == "default" else 0.85)
     save(net, args.out / "diffusion")
 
 
