@@ -1,5 +1,8 @@
 """In-context diffusion of lips: mask algebra, the gate, its ablations, and that it learns sound and context."""
 
+import copy
+
+import fit_motion
 import numpy as np
 import pytest
 import torch
@@ -224,6 +227,27 @@ def test_stretches_withhold_sound_and_context_as_often_as_they_should(clips):
         assert np.mean([bool(sound[:, 80:].any()) for sound in told]) > 0.8
     sizes = [float(clean.std(0).mean()) for _, clean, *_ in drawn]
     assert np.percentile(sizes, 95) > 1.5 * np.percentile(sizes, 5)  # people move more and less
+
+
+def test_weights_of_eight_bits_say_what_whole_ones_said(trained, clips, tmp_path):
+    """The fitting tool's last step: rounded by training, matrices are nearer to what they said than simply rounded."""
+    net, simple = copy.deepcopy(trained), copy.deepcopy(trained)
+    with torch.no_grad():
+        for weight in simple.parameters():
+            weight.copy_(weight.to(torch.float8_e4m3fn) if weight.ndim > 1 else weight)
+    quick = Settings(60, lr=3e-4, weight_decay=0, ema=0.9)
+    fit_motion.rounded(net, lambda net: fit_diffusion(clips[:28], quick, net=net))
+    fit_motion.save(net, tmp_path / "diffusion")
+    again = MotionDiffusion.from_pretrained(tmp_path / "diffusion").float().eval()
+    assert all(torch.equal(w, again.get_parameter(name)) for name, w in net.named_parameters() if w.ndim > 1)
+    off = {"simple": [], "taught": []}
+    for clip in clips[28:]:
+        mel, real, edit = window(clip, 20, 40)
+        whole = trained.motion(mel, real, edit=edit)
+        for name, one in (("simple", simple), ("taught", again)):
+            off[name].append(100 * np.abs(one.motion(mel, real, edit=edit) - whole)[:, edit][:, :, LIPS].mean())
+    assert np.mean(off["taught"]) < 0.8 * np.mean(off["simple"])
+    assert np.mean(off["taught"]) < 0.1
 
 
 def test_what_is_heard_is_what_samples_without_context_mean(trained, clips):
