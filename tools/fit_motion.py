@@ -161,6 +161,7 @@ def save(net: context.MotionDiffusion, folder: Path) -> None:
     kinds = {name: torch.float8_e4m3fn if name in matrices else torch.float16 for name in net.state_dict()}
     packed = {name: weight.to(kinds[name]).contiguous() for name, weight in net.state_dict().items()}
     save_file(packed, folder / RESULT, {"format": "pt"})
+    (folder / RESULT).chmod(0o644)
 
 
 if __name__ == "__main__":
