@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--halfway", action="store_true", help="end half-way between --init and what is learned")
     parser.add_argument("--out", type=Path, required=True, help="where checkpoints go, to resume from")
     args = parser.parse_args()
+    if args.halfway and args.init is None:
+        parser.error("--halfway ends between the weights of --init and what is learned: give --init, too")
     footage = (grid("train") if args.weights == "default" else []) + grid("others")
     corpus = PresenterCorpus("train", n=args.presenters)
     others = [*map(corpus.footage, range(args.presenters)), *recorded(args.rounds)]
