@@ -6,6 +6,7 @@ import fit_motion
 import numpy as np
 import pytest
 import torch
+from conftest import require
 from test_motion import made_up
 
 from thlib.editing import context, motion
@@ -51,6 +52,10 @@ def net_with(clips, **config) -> MotionDiffusion:
 
 def lips_off(made, f, edit):
     return np.abs(made - f.motion)[edit][:, LIPS].mean() / np.abs(f.motion[edit][:, LIPS]).mean()
+
+
+def lips_apart(a, b):
+    return np.linalg.norm(a - b, axis=-1)[..., LIPS].mean()
 
 
 @pytest.mark.parametrize(("first", "stop"), [(20, 50), (40, 41), (0, 30), (45, 75), (0, 75)])
@@ -138,6 +143,45 @@ def test_context_that_is_switched_off_is_not_seen(clips, which, left, right):
         other[side] *= -2
         changed = np.abs(net.motion(mel, other, edit=edit)[0, edit] - plain).max()
         assert (changed > 1e-5) == seen, (which, side)
+
+
+def test_trust_leads_from_what_is_heard_to_what_real_motion_tells(trained, clips):
+    """0: what sound alone says, whatever the lips beside the edit do; between, as far as it says; noise is so small."""
+    mel, real, edit = window(clips[30], 25, 50)
+    made = {t: trained.motion(mel, real, edit=edit, samples=2, trust=t)[:, edit] for t in (0.0, 0.5, 1.0)}
+    told = trained.heard(mel)[edit]
+    np.testing.assert_allclose(made[0.0], np.stack([told, told]), atol=1e-5)
+    np.testing.assert_allclose(trained.motion(mel, -2 * real, edit=edit, trust=0.0)[0, edit], told, atol=1e-5)
+    assert 0.3 < lips_apart(made[0.5], told) / lips_apart(made[1.0], told) < 0.7
+    assert lips_apart(made[0.5][0], made[0.5][1]) < 0.6 * lips_apart(made[1.0][0], made[1.0][1])
+
+
+def test_guidance_goes_as_far_beyond_the_deaf_answer(trained, clips):
+    """0: nothing is heard; 2: other lips than 1 says."""
+    (mel, real, edit), made = window(clips[30], 25, 50), {}
+    try:
+        for trained.guidance in (0.0, 1.0, 2.0):
+            made[trained.guidance] = trained.motion(mel, real, edit=edit)[:, edit]
+        trained.guidance = 0.0
+        np.testing.assert_allclose(trained.motion(mel[::-1].copy(), real, edit=edit)[:, edit], made[0.0], atol=1e-6)
+    finally:
+        trained.guidance = 1.0
+    assert lips_apart(made[2.0], made[0.0]) > 1.2 * lips_apart(made[1.0], made[0.0]) > 0
+
+
+def test_a_gpu_says_what_a_cpu_says(trained, clips):
+    """The same seed, the same motion; and a training there stays finite."""
+    require("cuda", torch.cuda.is_available(), "this machine has no GPU that torch knows")
+    mel, real, edit = window(clips[30], 25, 50)
+    here = trained.motion(mel, real, edit=edit, samples=2), trained.heard(mel)
+    there = copy.deepcopy(trained).to("cuda")
+    np.testing.assert_allclose(there.motion(mel, real, edit=edit, samples=2), here[0], atol=1e-3)
+    np.testing.assert_allclose(there.heard(mel), here[1], atol=1e-3)
+    net = fit_diffusion(
+        clips[:8], Settings(60, lr=4e-3, precision="bf16", device="cuda"), net=MotionDiffusion(48, 1, 12)
+    )
+    assert net.device.type == "cuda"
+    assert all(weight.isfinite().all() for weight in net.parameters())
 
 
 def test_a_long_window_is_seen_through_the_same_reach(clips):

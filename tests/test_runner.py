@@ -93,6 +93,19 @@ def test_over_budget_ends_the_kernel_and_its_children_and_names_the_cell(noteboo
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_slower_machine_gets_longer(notebook, tmp_path, monkeypatch):
+    """The same stuck notebook is ended after 2 seconds, or after three times as long where work takes so long."""
+    assert 1 <= runner._slowness() < 20
+    found = {}
+    for slower in (1.0, 3.0):
+        monkeypatch.setattr(runner, "_slowness", lambda slower=slower: slower)
+        monkeypatch.setattr(runner.psutil, "getloadavg", lambda: (0.0, 0.0, 0.0))
+        found[slower] = runner.execute(notebook("while True: pass"), tmp_path / str(slower), budget=2)
+        assert "over its budget" in found[slower].reason
+        assert found[slower].slowness == slower
+    assert found[1.0].seconds < 5 < 5.9 < found[3.0].seconds
+
+
 def test_a_run_cannot_reach_the_network(notebook, tmp_path):
     require("namespace", bool(runner._cut_off()), "this system gives no network namespaces")
     here = socket.create_server(("127.0.0.1", 0))  # on the loopback of this machine, not of the run's namespace

@@ -176,8 +176,9 @@ def train(
     own = [footage.load(v, _words(thlib.clip.Video(v), t) if t.is_file() else ()) for v, t in told.items()]
     clips = own or [*footage.grid("train"), *footage.grid("others")]
     corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
-    kind = {"precision": "bf16" if thlib.editing.refine.FAST else "no", "seed": seed}
-    settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, **kind)
+    device = "cuda" if thlib.training.torch.cuda.is_available() else "cpu"
+    kind = {"precision": "bf16" if thlib.editing.refine.FAST or device == "cuda" else "no", "seed": seed}
+    settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, device=device, **kind)
     if model == "editing.regressor":
         thlib.editing.motion.fit_regressor(clips, steps=steps, seed=seed, folder=out / "regressor", init=init)
     elif model == "editing.motion":

@@ -43,15 +43,9 @@ class EmoFacePipeline:
         return cls(*(arrays[key].astype(np.float32) for key in ("weight", "bias")))
 
     def __call__(
-        self,
-        audio: np.ndarray,
-        emotion: str = "neutral",
-        *,
-        intensity: float = 1.0,
-        seed: int = 0,
-        fps: Fraction | float = 60,
-        method: str = "classic",
-    ) -> Curves:
+        self, audio: np.ndarray, emotion: str = "neutral", *, intensity: float = 1.0, seed: int = 0,
+        fps: Fraction | float = 60, method: str = "classic",
+    ) -> Curves:  # fmt: skip
         """Curves of the ARKit rig at `fps` for mono 16 kHz `audio` (S,), as long as the sound to a frame.
         emotion    one of `behaviour.EMOTIONS`; intensity 0 to 1.5. Silence gives a face that listens: it blinks, looks
                    around and keeps its lips together.

@@ -4,6 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thlib.data import atomic
 from thlib.errors import TrainingError
@@ -22,7 +24,7 @@ CHECKPOINT, RESULT, LOG = "checkpoint.safetensors", "diffusion_pytorch_model.saf
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. A checkpoint goes on under the same ones only, but for the last two."""
+    """How to train. A checkpoint goes on under the same ones only, but for the last three."""
 
     steps: int
     lr: float = 1e-3  # the highest: a line leads up to it, another down to 0
@@ -32,20 +34,17 @@ class Settings:
     ema: float = 0.999  # decay of the weights' running mean, less in the first steps; 0: the last weights
     precision: str = "no"  # or "bf16"
     seed: int = 0
+    device: str = field(default="cpu", compare=False)  # or "cuda": where it trains, and is left
     save_every: float = field(default=60.0, compare=False)  # seconds
     validate_every: int = field(default=100, compare=False)  # steps
 
 
 def train(
-    model: nn.Module,
-    settings: Settings,
-    *,
-    batch: Callable[[np.random.Generator, int], Any],
-    loss: Callable[[nn.Module, Any], torch.Tensor],
-    folder: str | Path | None = None,
+    model: nn.Module, settings: Settings, *, batch: Callable[[np.random.Generator, int], Any],
+    loss: Callable[[nn.Module, Any], torch.Tensor], folder: str | Path | None = None,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
-) -> nn.Module:
-    """Train `model` by AdamW where it lies; it comes back in eval mode, with the running mean of its weights.
+) -> nn.Module:  # fmt: skip
+    """Train `model` by AdamW; it comes back in eval mode, with the running mean of its weights.
     batch: (generator, step) -> tensors, nested at will, random by the generator or torch's global one alone.
     loss: (model in training mode, batch on its device) -> scalar. validate: (model of the mean) -> named numbers.
     folder: keeps the checkpoint, from which the same call goes on, log.jsonl (a row a step: step, loss, lr, seconds,
@@ -58,7 +57,7 @@ def train(
 
     accelerator = Accelerator(mixed_precision="no")  # it minds the processes; precision is minded below
     rank, processes = accelerator.process_index, accelerator.num_processes
-    device = accelerator.device if processes > 1 else next(model.parameters()).device
+    device = accelerator.device if processes > 1 else torch.device(settings.device)
     whole = nn.Module()  # DDP has to see all of the loss, whichever methods of the model it calls
     whole.model, whole.forward = model.to(device).train(), lambda part: loss(model, part).float()
     whole = accelerator.prepare_model(whole, device_placement=False)
@@ -66,7 +65,8 @@ def train(
     generators = [torch.default_generator, torch.get_device_module(device)][: 1 + (device.type != "cpu")]
     left = range(len(run.rows), settings.steps)
     bar = tqdm(left, initial=left.start, total=left.stop, disable=True if rank else None)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    exact = sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()  # fused gradients were NaN
+    with exact, torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in bar:
             key = (settings.seed, step, rank)  # decides all that is random: a checkpoint needs no random states
             for generator in generators:  # torch.manual_seed would take ten times as long

@@ -26,6 +26,7 @@ from thlib.course import METRIC, RUN
 from thlib.errors import CourseError
 
 BUDGETS = {"smoke": 60.0, "laptop": 300.0, "gpu": 600.0}  # seconds of a whole notebook on two idle cores
+WORK = 0.0175  # seconds that the work of `_slowness` takes on the machine of these budgets and of the first baselines
 WITNESS = Path(__file__).resolve().parent / "witness"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "THLIB_OFFLINE": "1", "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
 # Brings the loopback interface of a fresh network namespace up (SIOCSIFFLAGS, UP | RUNNING), then becomes argv[1:].
@@ -40,6 +41,7 @@ _LOOPBACK = (
 class Outcome:
     """What became of one execution. status: "passed", "failed" or "not run"; seconds of wall time; memory in MB.
 
+    slowness: how many times as long as on the machine of the budgets work takes here.
     opened: data files ("set/file") that the run opened, and the paths of pictures, sounds and videos that no manifest
     knows; None where nobody looked. digest: SHA-256 of the executed notebook.
     """
@@ -51,6 +53,7 @@ class Outcome:
     reason: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
+    slowness: float = 1.0
     isolated: bool = False
     date: str = ""
     run: dict[str, Any] = field(default_factory=dict)
@@ -83,8 +86,8 @@ def execute(
 ) -> Outcome:
     """Run a notebook by papermill into `folder`: `<name>.ipynb`, `.log`, `.json` (the outcome), `metrics.jsonl`.
 
-    env: added to the environment. budget: seconds on idle cores, default that of the profile; a busy machine gets up
-    to four times as long. What goes wrong is told by the outcome; CourseError only for an unknown profile.
+    env: added to the environment. budget: seconds on idle cores, default that of the profile; a slow or busy machine
+    gets up to four times as long. What goes wrong is told by the outcome; CourseError only for an unknown profile.
     """
     if profile not in BUDGETS:
         raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(BUDGETS)}")
@@ -118,6 +121,7 @@ def execute(
 
 def _watch(command: list[str], log: Path, env: dict[str, str], budget: float, outcome: Outcome) -> bool:
     """Run to the end or to the end of the budget; fills in seconds and peak memory; False if it was over budget."""
+    outcome.slowness = round(_slowness(), 2)
     begin, in_time = time.monotonic(), True
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=env, start_new_session=True)
@@ -125,8 +129,8 @@ def _watch(command: list[str], log: Path, env: dict[str, str], budget: float, ou
         while in_time and process.poll() is None:
             time.sleep(0.1)
             outcome.peak_mb = max(outcome.peak_mb, sum(map(_resident, _tree(process.pid))) / 1e6)
-            load = min(4.0, max(1.0, psutil.getloadavg()[0] / (os.cpu_count() or 1)))
-            in_time = time.monotonic() - begin < budget * load
+            load = max(1.0, psutil.getloadavg()[0] / (os.cpu_count() or 1))
+            in_time = time.monotonic() - begin < budget * min(4.0, load * outcome.slowness)
     finally:
         members = _tree(process.pid)  # the kernel leads a session of its own: ending papermill's is not enough
         for member in members:
@@ -136,6 +140,17 @@ def _watch(command: list[str], log: Path, env: dict[str, str], budget: float, ou
         process.wait()
     outcome.seconds = round(time.monotonic() - begin, 1)
     return in_time
+
+
+def _slowness() -> float:
+    """How many times as long as on the machine of `BUDGETS` a fixed piece of work takes, at least 1 (best of ten)."""
+
+    def once() -> float:
+        begin = time.perf_counter()
+        sum(i * i for i in range(500_000))
+        return time.perf_counter() - begin
+
+    return max(1.0, min(once() for _ in range(10)) / WORK)
 
 
 def _still(executed: Path) -> None:

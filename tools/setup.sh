@@ -42,5 +42,6 @@ fi
 echo "The other packages: about 0.6 GB to download, 1.7 GB on disk, 2 to 5 minutes (the next time: seconds)."
 pip install --quiet --no-deps -r requirements.lock
 pip install --quiet --no-deps --no-build-isolation --editable .
+.venv/bin/python -c "import librosa.util.utils"  # compiles and keeps it; two processes at once would spoil that
 touch .venv/ready
 echo "Set up: .venv"

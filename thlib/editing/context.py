@@ -43,6 +43,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none". masked: the loss
     sees the edited frames alone, else all. The paper's size, as far as known: width 512, layers 8."""
 
+    guidance = 1.0  # of the sound, in each step: `diffusion.guided`
     quiet = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
 
     @register_to_config
@@ -64,7 +65,9 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("components", torch.zeros(basis, 478 * 3))
         self.register_buffer("centre", torch.zeros(478 * 3))
         self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
-        self.register_buffer("trust", torch.ones(()))  # in its sound: 1, or less where it moves people it never saw
+        self.register_buffer(
+            "trust", torch.ones(())
+        )  # in real motion beside an edit: 1, less where people are strangers
 
     def forward(self, noisy: Tensor, level: Tensor, sound: Tensor, context: Tensor, edit: Tensor) -> Tensor:
         """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
@@ -110,18 +113,18 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def motion(
-        self, sound: Array, real: Array, *, edit: Array, samples: int = 1, guidance: float | None = None, seed: int = 0
+        self, sound: Array, real: Array, *, edit: Array, samples: int = 1, trust: float | None = None, seed: int = 0
     ) -> Array:
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by DDIM from as many noises.
         sound (T, M) of a whole window, log-mel and phones, which may be left out; real (T, 478, 3) motion, NaN where no
         face is seen; edit (T,) bool, the run of frames to make: the others stay what they are in the basis.
-        guidance: as in `diffusion.guided`, of the sound; None: `trust`, which is the size of the noise, too."""
+        trust: guidance in what real motion tells, at the end: 0 is what is `heard` alone; None: the network's own."""
         self.eval()
-        guidance = self.trust.item() if guidance is None else guidance
+        guidance, trust = self.guidance, self.trust.item() if trust is None else trust
         known = ~np.isnan(real[:, 0, 0]) & ~edit
         context = np.full((len(real), self.config.basis), np.nan, np.float32)
-        context[known] = encode(self, real[known]) / self.unit.numpy()
-        given = [torch.from_numpy(one)[None] for one in (_features(sound), context, edit)]
+        context[known] = encode(self, real[known]) / self.unit.cpu().numpy()
+        given = [torch.from_numpy(one)[None].to(self.device) for one in (_features(sound), context, edit)]
         sound, context, edit = (one.expand(samples, *one.shape[1:]) for one in given)
         context = self.kept(context, edit)
 
@@ -130,19 +133,23 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
             blind = clean if guidance == 1 else self(noisy, level, sound * math.nan, context, edit)
             return guided(clean, blind, guidance)
 
-        noise = self.trust * torch.randn(context.shape, generator=torch.Generator().manual_seed(seed))
+        noise = trust * torch.randn(context.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         for away in borders(edit):
             beside = (~context[..., 0].isnan() & (away <= 0)).any(1, keepdim=True)
             noise = noise * (1 - beside * torch.exp(-away.clamp(min=0) / self.quiet))[..., None]
-        return decode(self, torch.where(edit[..., None], sample(denoise, noise), given[1]) * self.unit)
+        made = guided(sample(denoise, noise), self._told(given[0]), trust)
+        return decode(self, torch.where(edit[..., None], made, given[1]) * self.unit)
 
     @torch.no_grad()
     def heard(self, sound: Array) -> Array:
         """What `sound` (T, M) alone tells: the mean of all motions (T, 478, 3), in one pass, without any context."""
-        self.eval()
-        none = torch.full((1, len(sound), self.config.basis), math.nan)
-        given = torch.zeros_like(none), torch.tensor([STEPS - 1]), torch.from_numpy(_features(sound))[None]
-        return decode(self, self(*given, none, none[..., 0].isnan())[0] * self.unit)
+        told = self.eval()._told(torch.from_numpy(_features(sound))[None].to(self.device))
+        return decode(self, told[0] * self.unit)
+
+    def _told(self, sound: Tensor) -> Tensor:
+        none = torch.full((*sound.shape[:2], self.config.basis), math.nan, device=sound.device)
+        level = torch.full(sound.shape[:1], STEPS - 1, device=sound.device)
+        return self(torch.zeros_like(none), level, sound, none, none[..., 0].isnan())
 
     def kept(self, context: Tensor, edit: Tensor) -> Tensor:
         """The context (B, T, K) that the configuration allows, NaN elsewhere."""
@@ -177,7 +184,8 @@ def fit_diffusion(
         spread = np.concatenate([encode(net, f.motion)[f.visible] for f in footage]).std(0)
         net.unit.copy_(torch.from_numpy(spread * spread[0]).sqrt())  # half-way between whitening and none
     groups = [[_series(net, f) for f in group] for group in (footage, others)]
-    still, spread = encode(net, np.zeros((1, 478, 3)))[0] / net.unit.numpy(), (net.unit / net.unit[0]).numpy()
+    unit = net.unit.cpu().numpy()
+    still, spread = encode(net, np.zeros((1, 478, 3)))[0] / unit, unit / unit[0]
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
         return [torch.stack(part) for part in zip(*(_stretch(rng, groups, still, spread) for _ in range(32)))]
@@ -187,7 +195,7 @@ def fit_diffusion(
 
 def _series(net: MotionDiffusion, f: Footage) -> np.ndarray:
     """Spoken?, sound, codes (T, 1 + M + K) float32, NaN where no face is seen; at least as long as a stretch."""
-    codes = encode(net, f.motion) / net.unit.numpy()
+    codes = encode(net, f.motion) / net.unit.cpu().numpy()
     codes[~f.visible] = np.nan
     rows = np.concatenate([np.float32(f.spoken[:, None]), _features(f.sound), codes], 1)
     return np.pad(rows, ((0, max(0, FRAMES - len(rows))), (0, 0)), mode="edge")

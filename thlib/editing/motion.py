@@ -57,7 +57,7 @@ class LipNet(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def predict(self, mel: np.ndarray) -> np.ndarray:
         """Log-mel of a whole window (T, B) -> motion float32 (T, 478, 3) in eye-corner units, 0 above the nose."""
-        return decode(self, self.eval().codes(torch.from_numpy(standardised(mel))[None])[0])
+        return decode(self, self.eval().codes(torch.from_numpy(standardised(mel)).to(self.device)[None])[0])
 
 
 def _weights() -> np.ndarray:
@@ -79,13 +79,13 @@ def with_basis(net: ModelMixin, footage: Sequence[Footage]) -> ModelMixin:
 def encode(net: ModelMixin, motion: np.ndarray) -> np.ndarray:
     """Codes float32 (T, K) of a motion (T, 478, 3) in eye-corner units."""
     weighted = SCALE * motion.reshape(len(motion), 478 * 3) * _weights()
-    return ((weighted - net.centre.numpy()) @ net.components.numpy().T).astype(np.float32)
+    return ((weighted - net.centre.cpu().numpy()) @ net.components.cpu().numpy().T).astype(np.float32)
 
 
 def decode(net: ModelMixin, codes: torch.Tensor) -> np.ndarray:
     """Motion float32 (..., 478, 3) in eye-corner units of codes (..., K): 0 above the nose."""
     weight = _weights()
-    motion = (codes @ net.components + net.centre).numpy() / np.where(weight > 0.02, SCALE * weight, np.inf)
+    motion = (codes @ net.components + net.centre).cpu().numpy() / np.where(weight > 0.02, SCALE * weight, np.inf)
     return motion.reshape(*codes.shape[:-1], 478, 3).astype(np.float32) * mouth_mask()[:, None]
 
 

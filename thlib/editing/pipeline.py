@@ -39,7 +39,7 @@ MARGIN = 0.08  # seconds on each side of the new sound in which the face, by co-
 SOURCES = {"recording": "New words from the recording.", "cut": "Words deleted and the gap bridged."}
 UNHEARD = " The sound does not clearly say its words, so lips follow it without knowing its phones."
 LATE = " The footage's sound comes {:.2f} s after its lips; the new lips keep to that."
-LATER, KNOWN, DOUBT = 0.1, 0.85, 0.7  # in r: by which a shift must be better; where trust is whole; least trust
+LATER, KNOWN, DOUBT = 0.1, 0.85, 0.5  # in r: by which a shift must be better; where trust is whole; least trust
 LONGEST = 12.0  # seconds of new video an edit may have
 WHOLE = Repair()
 FASTEST = 10  # words a second that nobody exceeds
@@ -136,25 +136,21 @@ class TextEditPipeline:
         self.nets, self.lips, self.repair, self.weights = nets, lips, repair, tuple(weights)
 
     @classmethod
-    def from_pretrained(cls, name: str = "default", *, lips: str | None = None, repair: Repair = WHOLE) -> Self:
-        """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
+    def from_pretrained(cls, name: str = "default", *, device: str = "cpu", **options) -> Self:
+        """The shipped weights `name`, or those in a folder of that name; options: as above. DataError: none there."""
         folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
         if not folder.is_dir():
             known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
             raise DataError(f"No weights {name!r} for editing; take one of {known}, or a folder with weights.")
         kinds = {"diffusion": MotionDiffusion, "predictor": MouthNet, "refiner": MouthNet}
-        nets = {p.name: kinds.get(p.name, LipNet).from_pretrained(p).float().eval() for p in sorted(folder.glob("*/"))}
-        return cls(nets, lips=lips, repair=repair, weights=sorted(folder.glob("*/*.safetensors")))
+        nets = {p.name: kinds.get(p.name, LipNet).from_pretrained(p) for p in sorted(folder.glob("*/"))}
+        nets = {name: net.float().to(device).eval() for name, net in nets.items()}
+        return cls(nets, **options, weights=sorted(folder.glob("*/*.safetensors")))
 
     def __call__(
-        self,
-        source: Clip | Video,
-        words: Sequence[Word],
-        edited_text: str,
-        speech: Speech | Sequence[Speech] | None = None,
-        seed: int = 0,
-        method: str = "diffusion",
-    ) -> Edit:
+        self, source: Clip | Video, words: Sequence[Word], edited_text: str,
+        speech: Speech | Sequence[Speech] | None = None, seed: int = 0, method: str = "diffusion",
+    ) -> Edit:  # fmt: skip
         """Edit `source`, whose transcript is `words`, so that it says `edited_text`.
         speech  a recording that contains the new words, or a list, one a changed span; None: the words from elsewhere
                 in the footage, else espeak's voice as a placeholder (the notes say so).
@@ -255,8 +251,8 @@ class TextEditPipeline:
         samples: how many motions are drawn and averaged: one is lively, the mean of many is nearer to the truth."""
         net, real, (sound, around, edit) = self.nets[self.lips or "diffusion"], window.footage, window.slow
         if isinstance(net, MotionDiffusion):
-            guidance = min(window.trust, net.trust.item())
-            motion = net.motion(sound, around, edit=edit > 0, samples=samples, guidance=guidance, seed=seed).mean(0)
+            trust = min(window.trust, net.trust.item())
+            motion = net.motion(sound, around, edit=edit > 0, samples=samples, trust=trust, seed=seed).mean(0)
         else:
             motion = net.predict(sound[:, :MEL_BANDS])
         motion = np.nan_to_num(rows_at(motion, _places(len(window.sound), len(motion))))

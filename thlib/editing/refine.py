@@ -181,18 +181,19 @@ def heard(mel: Array) -> Array:
 def repaired(nets: dict, crops: Crops, repair: Repair, *, seed: int = 0) -> Array:
     """The residual float32 (N, h, w, 3), in grey levels, that `Crops.pasted` adds. nets: "predictor" and "refiner".
     All frames share their noise, which moves with the mouth: else every frame's detail would be another one's."""
-    out, noise = [], torch.randn((repair.samples, 3, *SIZE[::-1]), generator=torch.Generator().manual_seed(seed))
+    device, out = nets[repair.nets[0]].unit.device, []
+    noise = torch.randn((repair.samples, 3, *SIZE[::-1]), generator=torch.Generator().manual_seed(seed)).to(device)
     for first in range(0, len(crops.pictures), CHUNK):
-        pictures = torch.from_numpy(crops.pictures[first : first + CHUNK]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        sound = torch.from_numpy(crops.sound[first : first + CHUNK])
-        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
+        pictures, sound = (torch.from_numpy(a[first : first + CHUNK]).to(device) for a in (crops.pictures, crops.sound))
+        pictures = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16, enabled=FAST or device.type == "cuda"):
             guess = _guess(nets, pictures, sound, predicted=repair.refine.startswith("predict"))
             if repair.refine != "predict":
                 seen = torch.cat([pictures, guess], 1)
                 guess = guess + _diffused(nets["refiner"], seen, sound, noise=noise, repair=repair)
         if repair.refine == "predict_diffuse":
             guess = guess + SHARPENED / repair.samples * detail(guess)
-        out.append(127.5 * (guess - pictures[:, 3:6]).float().permute(0, 2, 3, 1).numpy())
+        out.append(127.5 * (guess - pictures[:, 3:6]).float().permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(out)
 
 
@@ -269,7 +270,7 @@ def fit_mouth(
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
     net = net if init is None else warm_start(net, init)
-    weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0])
+    weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0]).to(settings.device)
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
         return [torch.stack(part) for part in zip(*(_drawn_lesson(rng, lessons) for _ in range(16)))]
@@ -285,7 +286,7 @@ def fit_mouth(
         pictures, sound, truth = batch
         predicted = predictor is None or bool(torch.rand(()) < 0.75)
         guess, clean = rest(pictures, sound, truth, predicted=predicted)
-        clean, level = clean / net.unit[int(not predicted)], torch.randint(0, STEPS, (len(sound),))
+        clean, level = clean / net.unit[int(not predicted)], torch.randint(0, STEPS, (len(sound),), device=sound.device)
         if predictor is None:
             level = torch.zeros_like(level)
         else:
@@ -293,7 +294,8 @@ def fit_mouth(
         return (weight.to(truth.device) * (net(pictures, sound, level) - clean).square()).mean() / weight.mean()
 
     if init is None:  # so that noise of size 1 fits what is to be learned
-        pictures, sound, truth = map(torch.cat, zip(*(batch(np.random.default_rng(k), k) for k in range(8))))
+        parts = zip(*(batch(np.random.default_rng(k), k) for k in range(8)))
+        pictures, sound, truth = (torch.cat(part).to(settings.device) for part in parts)
         for k, predicted in enumerate((True, False)):
             clean = rest(pictures, sound, truth, predicted=predicted)[1]
             net.unit[k] = ((weight * clean.square()).mean() / weight.mean()).sqrt()
@@ -304,7 +306,7 @@ def fit_repair(
     footage: Iterable[Footage], settings: Settings, *, others: Iterable, init: Dir, folder: Path
 ) -> dict[str, MouthNet]:
     """Train predictor and refiner, in folders of their names; arguments are those of `lessons` and `fit_mouth`."""
-    settings = replace(settings, lr=5e-4, precision="bf16" if FAST else "no")  # at 1e-3 a network died
+    settings = replace(settings, lr=5e-4)  # at 1e-3 a network died
     taught, nets = lessons(footage, others), {"predictor": None}
     for name in ("predictor", "refiner"):
         where = {"init": init and init / name, "folder": folder / name}

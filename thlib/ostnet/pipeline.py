@@ -199,15 +199,9 @@ class OSTNetPipeline:
         return replace(sound, frames=np.stack(list(frames)))
 
     def save(
-        self,
-        out: str | Path,
-        source_image: Picture,
-        *,
-        driving: Clip | Video,
-        mode: str = "classic",
-        face: int | None = None,
-        badge: bool = True,
-    ) -> Path:
+        self, out: str | Path, source_image: Picture, *, driving: Clip | Video, mode: str = "classic",
+        face: int | None = None, badge: bool = True,
+    ) -> Path:  # fmt: skip
         """Write what the call returns to `out`, frame by frame, with a badge on it and its provenance beside it."""
         frames, sound = _reenacted(source_image, driving, mode, face)
         shown = data.sha256(source_image) if isinstance(source_image, str | Path) else None
