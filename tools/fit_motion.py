@@ -152,7 +152,7 @@ def main() -> None:
         warm_start(net, {name: (w + first.get_parameter(name)).detach() / 2 for name, w in net.named_parameters()})
     quick = Settings(300, lr=1e-4, weight_decay=0, ema=0.98, seed=args.seed)
     rounded(net, lambda net: fit(quick, net=net, folder=args.out / "rounded"))
-    net.trust.fill_(1.0 if args.weights == "default" else 0.85)
+    net.trust.fill_(1.0 if args.weights == "default" else 0.5)
     save(net, args.out / "diffusion")
 
 
