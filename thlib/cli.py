@@ -169,6 +169,8 @@ def train(
     thlib train editing.motion -o weights --steps 3000    # then TextEditPipeline.from_pretrained("weights")"""
     if model not in (known := ("editing.motion", "editing.frames", "editing.regressor")):
         raise TrainingError(f"there is no model {model!r} to train: take one of {', '.join(known)}")
+    from torch import cuda
+
     from thlib import footage
     from thlib.presenter.corpus import PresenterCorpus
 
@@ -176,7 +178,7 @@ def train(
     own = [footage.load(v, _words(thlib.clip.Video(v), t) if t.is_file() else ()) for v, t in told.items()]
     clips = own or [*footage.grid("train"), *footage.grid("others")]
     corpus, drawn = PresenterCorpus("train", n=presenters), tqdm(range(presenters), "presenters", disable=None)
-    device = "cuda" if thlib.training.torch.cuda.is_available() else "cpu"
+    device = "cuda" if cuda.is_available() else "cpu"
     kind = {"precision": "bf16" if thlib.editing.refine.FAST or device == "cuda" else "no", "seed": seed}
     settings = thlib.training.Settings(steps, weight_decay=0.02, ema=0.998, device=device, **kind)
     if model == "editing.regressor":

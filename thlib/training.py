@@ -1,4 +1,4 @@
-"""The one training loop: killed at any moment and started again, it ends in the same weights, bit for bit."""
+"""The one training loop: killed at any moment and started again, it ends in the same weights, on CPUs bit for bit."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ class Settings:
     ema: float = 0.999  # decay of the weights' running mean, less in the first steps; 0: the last weights
     precision: str = "no"  # or "bf16"
     seed: int = 0
-    device: str = field(default="cpu", compare=False)  # or "cuda": where it trains, and is left
+    device: str = field(default="cpu", compare=False)  # or "cuda": where it trains, and is left; one process
     save_every: float = field(default=60.0, compare=False)  # seconds
     validate_every: int = field(default=100, compare=False)  # steps
 

@@ -43,7 +43,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
     "fixed_exp" (exp(-d/4), d frames from the border) or "uniform". context: "both", "left" or "none". masked: the loss
     sees the edited frames alone, else all. The paper's size, as far as known: width 512, layers 8."""
 
-    guidance = 1.0  # of the sound, in each step: `diffusion.guided`
+    guidance = 1.0  # of the sound, in each step: `diffusion.guided`; 0 is deaf where trust is 1
     quiet = 2.0  # frames from a border after which a sample's noise has its size: what is next to real motion, it tells
 
     @register_to_config
@@ -67,7 +67,7 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("unit", torch.ones(basis))  # codes are divided by it, so that noise of size 1 fits them
         self.register_buffer(
             "trust", torch.ones(())
-        )  # in real motion beside an edit: 1, less where people are strangers
+        )  # in real motion beside the edit: 1, less where it moves strangers
 
     def forward(self, noisy: Tensor, level: Tensor, sound: Tensor, context: Tensor, edit: Tensor) -> Tensor:
         """Clean codes (B, T, K), in units, of the edited frames; those of context frames mean nothing.
@@ -118,7 +118,8 @@ class MotionDiffusion(ModelMixin, ConfigMixin):
         """Motions float32 (samples, T, 478, 3) in eye-corner units, 0 above the nose, by DDIM from as many noises.
         sound (T, M) of a whole window, log-mel and phones, which may be left out; real (T, 478, 3) motion, NaN where no
         face is seen; edit (T,) bool, the run of frames to make: the others stay what they are in the basis.
-        trust: guidance in what real motion tells, at the end: 0 is what is `heard` alone; None: the network's own."""
+        trust: guidance in what real motion tells, at the end, from what is `heard` alone (0) on, and the noise's size;
+        None: the network's own."""
         self.eval()
         guidance, trust = self.guidance, self.trust.item() if trust is None else trust
         known = ~np.isnan(real[:, 0, 0]) & ~edit

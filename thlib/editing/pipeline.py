@@ -136,8 +136,10 @@ class TextEditPipeline:
         self.nets, self.lips, self.repair, self.weights = nets, lips, repair, tuple(weights)
 
     @classmethod
-    def from_pretrained(cls, name: str = "default", *, device: str = "cpu", **options) -> Self:
-        """The shipped weights `name`, or those in a folder of that name; options: as above. DataError: none there."""
+    def from_pretrained(
+        cls, name: str = "default", *, lips: str | None = None, repair: Repair = WHOLE, device: str = "cpu"
+    ) -> Self:
+        """The shipped weights `name`, or those in a folder of that name. DataError where there are none."""
         folder = Path(name) if Path(name).is_dir() else WEIGHTS / name
         if not folder.is_dir():
             known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*/")))
@@ -145,7 +147,7 @@ class TextEditPipeline:
         kinds = {"diffusion": MotionDiffusion, "predictor": MouthNet, "refiner": MouthNet}
         nets = {p.name: kinds.get(p.name, LipNet).from_pretrained(p) for p in sorted(folder.glob("*/"))}
         nets = {name: net.float().to(device).eval() for name, net in nets.items()}
-        return cls(nets, **options, weights=sorted(folder.glob("*/*.safetensors")))
+        return cls(nets, lips=lips, repair=repair, weights=sorted(folder.glob("*/*.safetensors")))
 
     def __call__(
         self, source: Clip | Video, words: Sequence[Word], edited_text: str,

@@ -270,7 +270,7 @@ def fit_mouth(
     torch.manual_seed(settings.seed)
     net = MouthNet() if predictor is None else MouthNet((48, 72, 96), inputs=5)
     net = net if init is None else warm_start(net, init)
-    weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0]).to(settings.device)
+    weight = torch.from_numpy(fade_out((0, 0, *SIZE), SEAM)[..., 0])
 
     def batch(rng: np.random.Generator, _: int) -> list[Tensor]:
         return [torch.stack(part) for part in zip(*(_drawn_lesson(rng, lessons) for _ in range(16)))]
@@ -294,11 +294,11 @@ def fit_mouth(
         return (weight.to(truth.device) * (net(pictures, sound, level) - clean).square()).mean() / weight.mean()
 
     if init is None:  # so that noise of size 1 fits what is to be learned
-        parts = zip(*(batch(np.random.default_rng(k), k) for k in range(8)))
-        pictures, sound, truth = (torch.cat(part).to(settings.device) for part in parts)
+        parts, there = zip(*(batch(np.random.default_rng(k), k) for k in range(8))), (predictor or net).device
+        pictures, sound, truth = (torch.cat(part).to(there) for part in parts)
         for k, predicted in enumerate((True, False)):
             clean = rest(pictures, sound, truth, predicted=predicted)[1]
-            net.unit[k] = ((weight * clean.square()).mean() / weight.mean()).sqrt()
+            net.unit[k] = ((weight.to(there) * clean.square()).mean() / weight.mean()).sqrt()
     return train(net, settings, batch=batch, loss=loss, folder=folder)
 
 
